@@ -1,0 +1,176 @@
+"""A score depends on its own request only: never on batch, order, padding, neighbours or parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.folders import TINY
+from tests.support.measure import UNLIMITED, rows_gap
+from tests.support.samples import labels, make_samples, picture
+from tokenfocus_ray.backbones.base import PreparedImage
+from tokenfocus_ray.schema import Element, ScoreRow
+from tokenfocus_ray.scoring.request import Request
+from tokenfocus_ray.scoring.scorer import AlignmentScorer
+
+TOLERANCE = 1e-5
+COUNTS = (0, 3, 1, 9, 0, 2, 5, 20, 1, 0, 4, 7, 2, 0, 12, 1)
+#: Aspect ratios apart, so that grids and numbers of image tokens differ within a batch.
+SIZES = ((200, 150), (96, 333), (40, 40), (420, 90), (61, 64))
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Requests of a backbone, and the row of each when it is scored alone and in one part."""
+
+    scorer: AlignmentScorer
+    requests: list[Request]
+    rows: list[ScoreRow]
+
+    def gap(self, rows: Sequence[ScoreRow], order: Sequence[int] | None = None) -> float:
+        """Largest difference of rows from those of the same requests scored alone."""
+        order = range(len(self.requests)) if order is None else order
+        return rows_gap(rows, [self.rows[i] for i in order])
+
+    def with_budget(self, token_budget: int) -> AlignmentScorer:
+        """The same backbone and settings with another budget."""
+        return AlignmentScorer(self.scorer.backbone, self.scorer.config, token_budget)
+
+
+@pytest.fixture(scope="module", params=TINY)
+def alone(request: pytest.FixtureRequest) -> Alone:
+    scorer = AlignmentScorer.from_pretrained(
+        request.param, device="cpu", dtype="float32", token_budget=UNLIMITED
+    )
+    requests = [
+        scorer.request(s.image_HWC, s.prompt, list(s.elements), s.prompt_type)
+        for s in make_samples(COUNTS, SIZES)
+    ]
+    return Alone(scorer, requests, [scorer.score_requests([r])[0] for r in requests])
+
+
+@pytest.mark.parametrize("size", [1, 3, 16])
+@pytest.mark.parametrize("budget", [UNLIMITED, 8192, 700])
+def test_batch_size_and_budget(alone: Alone, size: int, budget: int) -> None:
+    scorer = alone.with_budget(budget)
+    rows = [
+        row
+        for start in range(0, len(alone.requests), size)
+        for row in scorer.score_requests(alone.requests[start : start + size])
+    ]
+    assert alone.gap(rows) < TOLERANCE
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    order=st.lists(st.integers(0, len(COUNTS) - 1), min_size=1, max_size=8),
+    budget=st.integers(1, 3000),
+)
+def test_any_order_and_neighbours(alone: Alone, order: list[int], budget: int) -> None:
+    """Requests drawn with repetition, so that one image object stands in a batch twice."""
+    rows = alone.with_budget(budget).score_requests([alone.requests[i] for i in order])
+    assert alone.gap(rows, order) < TOLERANCE
+
+
+def test_padding_beside_a_long_neighbour(alone: Alone) -> None:
+    """A request of about 1,500 tokens makes every other row of the batch mostly padding."""
+    long = alone.scorer.request(
+        picture(90, 90, seed=50), "a castle on a hill, " * 60, list(labels(20)), "real"
+    )
+    *rows, last = alone.scorer.score_requests([*alone.requests[:6], long])
+    assert alone.gap(rows, range(6)) < TOLERANCE
+    assert rows_gap([last], alone.scorer.score_requests([long])) < TOLERANCE
+
+
+@pytest.mark.parametrize("budget", [1, 150, 300, 600])
+def test_request_in_several_parts(
+    alone: Alone, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty elements in up to 21 sequences; the image is encoded once for each micro-batch."""
+    scorer = alone.with_budget(budget)
+    index = COUNTS.index(20)
+    sequences: list[int] = []
+    encoded: list[int] = []
+    answer_hidden, encode_images = scorer.backbone.answer_hidden, scorer.backbone.encode_images
+
+    def counting_answers(features_VD, batch):  # type: ignore[no-untyped-def]
+        sequences.append(len(batch.grids))
+        return answer_hidden(features_VD, batch)
+
+    def counting_images(images: Sequence[PreparedImage]):  # type: ignore[no-untyped-def]
+        encoded.append(len(images))
+        return encode_images(images)
+
+    monkeypatch.setattr(scorer.backbone, "answer_hidden", counting_answers)
+    monkeypatch.setattr(scorer.backbone, "encode_images", counting_images)
+    rows = scorer.score_requests([alone.requests[index]])
+    assert alone.gap(rows, [index]) < TOLERANCE
+    assert sum(sequences) > 1, "the request was split"
+    assert encoded == [1] * len(sequences)
+    if budget == 1:
+        assert sequences == [1] * 21
+
+
+def test_parts_of_several_requests_in_one_micro_batch(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts find their way back to their request, also among the parts of others."""
+    scorer = alone.with_budget(UNLIMITED)
+    pack = scorer._pack
+
+    def split(index: int, request: Request):  # type: ignore[no-untyped-def]
+        scorer.token_budget = 260  # parts this small, micro-batches as large as they get
+        try:
+            return pack(index, request)
+        finally:
+            scorer.token_budget = UNLIMITED
+
+    monkeypatch.setattr(scorer, "_pack", split)
+    assert alone.gap(scorer.score_requests(alone.requests)) < TOLERANCE
+
+
+def test_unscored_neighbours_change_nothing(alone: Alone) -> None:
+    """A row that cannot be scored leaves the batch and keeps its place."""
+    bad = replace(alone.requests[0], prompt=" ")
+    rows = alone.scorer.score_requests([alone.requests[1], bad, alone.requests[3]])
+    assert [row.status for row in rows] == ["ok", "unscored", "ok"]
+    assert alone.gap([rows[0], rows[2]], [1, 3]) < TOLERANCE
+
+
+def test_elements_do_not_see_each_other(alone: Alone) -> None:
+    """Turned around in the questions alone, each element keeps its score.
+
+    With ``structure=False`` the prefix does not list them, so their order shows nowhere.
+    """
+    config = alone.scorer.config.model_copy(update={"structure": False})
+    scorer = AlignmentScorer(alone.scorer.backbone, config, UNLIMITED)
+    elements = tuple(Element.parse(label) for label in labels(9))
+    request = replace(alone.requests[3], elements=elements)
+    turned, fewer = (
+        replace(request, elements=elements[::-1]),
+        replace(request, elements=elements[:2]),
+    )
+    row, back, part = scorer.score_requests([request, turned, fewer])
+    assert rows_gap([replace(
+        back,
+        element_scores=back.element_scores[::-1],
+        member_element_scores=[scores[::-1] for scores in back.member_element_scores],
+    )], [row]) < TOLERANCE  # fmt: skip
+    assert part.element_scores == pytest.approx(row.element_scores[:2], abs=TOLERANCE)
+    assert part.score == pytest.approx(row.score, abs=TOLERANCE)
+
+
+def test_every_image_against_every_text(alone: Alone) -> None:
+    """``scorer(images, texts)`` gives the scores of single calls."""
+    samples = make_samples((0, 0, 0), SIZES)
+    images, prompts = [s.image_HWC for s in samples], [s.prompt for s in samples[:2]]
+    scores = alone.scorer(images, prompts)
+    assert scores.shape == (3, 2)
+    for m, image in enumerate(images):
+        for n, prompt in enumerate(prompts):
+            (row,) = alone.scorer.score([image], [prompt])
+            assert abs(scores[m, n].item() - row.score) < TOLERANCE

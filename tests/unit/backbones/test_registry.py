@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones.base import Backbone
+from tokenfocus_ray.errors import BackboneError
+
+
+def message_of(name: str, revision: str | None = None) -> str:
+    with pytest.raises(BackboneError) as caught:
+        registry.resolve(name, revision)
+    return str(caught.value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A backbone's folder with all that resolving reads; the weights are no weights."""
+    path = tmp_path / "backbone"
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl"}))
+    (path / "model-00001-of-00002.safetensors").write_bytes(b"one")
+    (path / "model-00002-of-00002.safetensors").write_bytes(b"two")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "family"), [("tiny-qwen2_5_vl", "qwen2_5_vl"), ("tiny-internvl", "internvl")]
+)
+def test_built_in(name: str, family: str) -> None:
+    source = registry.resolve(name)
+    assert (source.name, source.family) == (name, family)
+    assert Path(source.location, "config.json").is_file()
+
+
+def test_built_in_names_are_families() -> None:
+    assert sorted(registry.BUILT_IN) == sorted(f"tiny-{family}" for family in registry.FAMILIES)
+
+
+@pytest.mark.parametrize("family", registry.FAMILIES)
+def test_family_class(family: str) -> None:
+    cls = registry.family_class(family)
+    assert issubclass(cls, Backbone)
+    assert hasattr(transformers, cls.auto_class)
+
+
+def test_folder(folder: Path) -> None:
+    source = registry.resolve(str(folder))
+    assert (source.name, source.location) == (str(folder), str(folder))
+    assert source.family == "qwen2_5_vl"
+
+
+def test_unknown_name() -> None:
+    assert message_of("tiny-intern") == (
+        "unknown backbone 'tiny-intern': neither built in, nor a folder, nor a hub id "
+        "(owner/name). Did you mean 'tiny-internvl'? Known: tiny-internvl, tiny-qwen2_5_vl."
+    )
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./no/such/folder", "../nowhere"])
+def test_folder_that_is_not_there(name: str) -> None:
+    """A path is never asked of the hub."""
+    assert message_of(name).startswith(
+        f"unknown backbone {name!r}: neither built in, nor a folder, nor a hub id (owner/name). "
+    )
+
+
+def test_folder_without_config(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "README.md").write_text("")
+    assert message_of(str(tmp_path)) == (
+        f"backbone folder {str(tmp_path)!r} has no config.json "
+        "(it has ['README.md', 'model.safetensors'])"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "family", "hint"),
+    [
+        ({"model_type": "qwen2_vl"}, "qwen2_vl", "Did you mean 'qwen2_5_vl'? "),
+        ({"model_type": "bert"}, "bert", ""),
+        ({}, "None", ""),
+    ],
+)
+def test_family_that_is_not_supported(
+    config: dict[str, str], family: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    message = message_of(str(tmp_path))
+    assert message.startswith(
+        f"backbone {str(tmp_path)!r} is of the family {family!r}, which is not supported. {hint}"
+    )
+    assert message.endswith("Known: internvl, qwen2_5_vl.")
+
+
+@pytest.mark.xfail(strict=True, reason="json's own error, without the file's name, gets out")
+@pytest.mark.parametrize("text", ["{", "[]", ""])
+def test_config_that_is_no_mapping(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert "config.json" in message_of(str(tmp_path))
+
+
+@pytest.mark.xfail(strict=True, reason="KeyError('vision_config') gets out")
+@pytest.mark.parametrize("family", registry.FAMILIES)
+def test_config_without_its_vision_part(family: str, tmp_path: Path) -> None:
+    """A text model of the same name, or a half-written folder."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    with pytest.raises(BackboneError, match="vision_config"):
+        registry.image_spec(registry.resolve(str(tmp_path)))
+
+
+@pytest.mark.parametrize("kind", [OSError, ValueError])
+def test_hub_that_cannot_be_reached(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str, revision: str | None = None) -> None:
+        raise kind("We could not connect.\nCheck your internet connection.")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", fail)
+    assert message_of("owner/model") == (
+        "backbone 'owner/model' is no folder here and cannot be fetched from the model hub: "
+        "We could not connect. Give a folder that holds config.json, or one of the built-in "
+        "backbones: tiny-qwen2_5_vl, tiny-internvl"
+    )
+
+
+def test_hub_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the libraries' own offline switch and an empty cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert message_of("owner/model").startswith(
+        "backbone 'owner/model' is no folder here and cannot be fetched from the model hub: "
+    )
+
+
+def test_hub_model_of_a_family_that_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = transformers.BertConfig()
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: config)
+    assert message_of("owner/model") == (
+        "backbone 'owner/model' is of the family 'bert', which is not supported. "
+        "Known: internvl, qwen2_5_vl."
+    )
+
+
+@pytest.mark.parametrize(
+    ("commit", "revision", "expected"),
+    [("0123abcd", "v1", "0123abcd"), (None, "v1", "v1"), (None, None, "main")],
+)
+def test_revision_of_a_hub_model_is_its_commit(
+    commit: str | None, revision: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = transformers.InternVLConfig()
+    config._commit_hash = commit
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: config)
+    source = registry.resolve("owner/model", revision)
+    assert (source.location, source.family) == ("owner/model", "internvl")
+    assert source.revision == expected
+
+
+def fingerprint(folder: Path) -> str:
+    return registry.resolve(str(folder)).revision
+
+
+def test_fingerprint_survives_copying(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(folder, copy)
+    os.utime(copy / "model-00001-of-00002.safetensors", (0, 0))
+    assert fingerprint(copy) == fingerprint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model-00002-of-00002.safetensors", b"TWO"),
+        ("model-00002-of-00002.safetensors", b"two and more"),
+        ("model-00003-of-00003.safetensors", b"three"),
+        ("config.json", b'{"model_type": "qwen2_5_vl", "vocab_size": 1}'),
+    ],
+    ids=["other weights", "longer weights", "one more file", "other config"],
+)
+def test_fingerprint_changes_with_the_backbone(name: str, content: bytes, folder: Path) -> None:
+    before = fingerprint(folder)
+    (folder / name).write_bytes(content)
+    assert fingerprint(folder) != before
+
+
+def test_fingerprint_changes_with_swapped_names(folder: Path) -> None:
+    before = fingerprint(folder)
+    first, second = sorted(folder.glob("*.safetensors"))
+    one, two = first.read_bytes(), second.read_bytes()
+    first.write_bytes(two)
+    second.write_bytes(one)
+    assert fingerprint(folder) != before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["no weights", "no safetensors", "no tokenizer"],
+)
+def test_folder_that_does_not_load(damage: str, tmp_path: Path) -> None:
+    folder = tmp_path / "backbone"
+    shutil.copytree(registry.WEIGHTS / "tiny-internvl", folder)
+    match damage:
+        case "no weights":
+            (folder / "model.safetensors").unlink()
+        case "no safetensors":
+            (folder / "model.safetensors").write_bytes(b"not a tensor in sight")
+        case "no tokenizer":
+            (folder / "tokenizer.json").unlink()
+    source = registry.resolve(str(folder))
+    with pytest.raises(BackboneError) as caught:
+        registry.load(source, device="cpu", dtype=torch.float32)
+    assert str(caught.value).startswith(
+        f"backbone {str(folder)!r} cannot be loaded from {str(folder)!r}: "
+    )
+
+
+def test_image_spec_below_one_token() -> None:
+    with pytest.raises(BackboneError) as caught:
+        registry.image_spec(registry.resolve("tiny-qwen2_5_vl"), 0)
+    assert str(caught.value) == "max_visual_tokens must be at least 1, got 0"
+
+
+@pytest.mark.parametrize("name", registry.BUILT_IN)
+def test_image_spec_of_built_in(name: str) -> None:
+    """16 tokens of a 112 px square, as both tiny backbones were trained."""
+    plan = registry.image_spec(registry.resolve(name)).plan(224, 224)
+    assert (plan.width, plan.height, plan.n_visual_tokens) == (112, 112, 16)

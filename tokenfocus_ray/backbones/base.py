@@ -1,0 +1,294 @@
+"""What all LVLM families share: the seam between scoring and a transformers model.
+
+A family supplies its chat markup, an :class:`ImageSpec` (CPU, numpy and PIL only, so that decoding
+workers never load torch), its vision pass and its position ids. Importing a family's file must not
+import torch.
+
+Legend: B sequences, T tokens, A answer positions, V image tokens of all images together, D width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tokenfocus_ray.errors import BackboneError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from tokenfocus_ray.backbones.packing import PackedBatch
+
+BASE_MEMBER = "base"
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """What an image becomes before the vision tower.
+
+    Attributes:
+        width: Width in pixels to resize to.
+        height: Height in pixels to resize to.
+        n_visual_tokens: Image tokens that the language model will see.
+        grid: (rows, columns) of image tokens where positions are two-dimensional.
+    """
+
+    width: int
+    height: int
+    n_visual_tokens: int
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """An image at its final size: the largest thing that crosses from the CPU to the GPU stage.
+
+    Attributes:
+        tiles_NHWC: uint8 RGB tiles; one, except for backbones that cut images into tiles.
+        n_visual_tokens: Image tokens that the language model will see.
+        grid: (rows, columns) of image tokens where positions are two-dimensional.
+        width: Width of the source image in pixels.
+        height: Height of the source image in pixels.
+    """
+
+    tiles_NHWC: NDArray[np.uint8]
+    n_visual_tokens: int
+    grid: tuple[int, int]
+    width: int
+    height: int
+
+
+class ImageSpec(Protocol):
+    """How a backbone wants its images; small, picklable and free of torch."""
+
+    def plan(self, width: int, height: int) -> ImagePlan:
+        """Final size and token count of a source image of this size in pixels.
+
+        Raises:
+            ImageDecodeError: code ``image_aspect_ratio`` when the family cannot take the shape.
+        """
+        ...
+
+    def prepare(self, image_HWC: NDArray[np.uint8]) -> PreparedImage:
+        """Resizes (and tiles) an RGB image."""
+        ...
+
+    def limited(self, max_visual_tokens: int) -> ImageSpec:
+        """The same spec with at most so many image tokens an image."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMarkup:
+    """The family's chat format around image, text and answer; special tokens are recognised.
+
+    Attributes:
+        before_image: From the start of the sequence to the image tokens.
+        after_image: Right after the image tokens.
+        before_answer: From the end of a question to the first answer token.
+    """
+
+    before_image: str
+    after_image: str
+    before_answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a backbone comes from.
+
+    Attributes:
+        name: What the user asked for.
+        location: Folder or hub id to load from.
+        family: Key of the registry.
+        revision: Commit of the hub, or a fingerprint of the folder.
+    """
+
+    name: str
+    location: str
+    family: str
+    revision: str
+
+
+class Backbone(ABC):
+    """A loaded LVLM of one family, with its members.
+
+    Attributes:
+        model: The transformers ``...ForConditionalGeneration``, in eval mode.
+        tokenizer: Its tokenizer.
+        image_spec: How it wants images.
+        source: Where it came from.
+        members: Names of the members (adapters), or ``("base",)``.
+        shares_vision: Whether one vision pass serves all members.
+    """
+
+    markup: ClassVar[ChatMarkup]
+    auto_class: ClassVar[str]
+
+    def __init__(self, model: Any, tokenizer: Any, image_spec: ImageSpec, source: Source) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.image_spec = image_spec
+        self.source = source
+        self.members: tuple[str, ...] = (BASE_MEMBER,)
+        self.shares_vision = True
+        self._wrapped: Any = None
+        bos = tokenizer("")["input_ids"]
+        self._bos: list[int] = [int(i) for i in bos if i == tokenizer.bos_token_id]
+
+    @classmethod
+    @abstractmethod
+    def image_spec_from(
+        cls, config: Mapping[str, Any], preprocessor: Mapping[str, Any]
+    ) -> ImageSpec:
+        """The image spec from ``config.json`` and ``preprocessor_config.json``."""
+
+    @abstractmethod
+    def encode_images(self, images: Sequence[PreparedImage]) -> Tensor:
+        """Normalise, patchify and run the vision tower, once for each image.
+
+        Args:
+            images: Prepared images.
+
+        Returns:
+            features_VD, the images one after another.
+        """
+
+    @abstractmethod
+    def position_ids(self, batch: PackedBatch) -> Tensor:
+        """Position ids from depths, in the shape that the language model takes."""
+
+    @property
+    def language_model(self) -> Any:
+        """The decoder without its head."""
+        return self.model.model.language_model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.model.lm_head.weight.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the weights."""
+        dtype: torch.dtype = self.model.lm_head.weight.dtype
+        return dtype
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens that a sequence of one branch may have."""
+        return int(self.model.config.get_text_config().max_position_embeddings)
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of users' text; a spelled-out special token stays plain text."""
+        out = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return list(out["input_ids"])
+
+    def encode_markup(self, text: str) -> list[int]:
+        """Token ids of chat markup, special tokens recognised."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @property
+    def before_image_ids(self) -> list[int]:
+        """Ids from the start of the sequence to the image."""
+        return self._bos + self.encode_markup(self.markup.before_image)
+
+    def answer_hidden(self, features_VD: Tensor, batch: PackedBatch) -> Tensor:
+        """Hidden states at the answer positions, for the selected member.
+
+        Args:
+            features_VD: Image features of the batch, in its order.
+            batch: A packed micro-batch.
+
+        Returns:
+            hidden_AD, in the order of the batch's answers.
+        """
+        from tokenfocus_ray.backbones.packing import branch_mask
+
+        decoder = self.language_model
+        embeds_BTD = decoder.get_input_embeddings()(batch.ids_BT)
+        embeds_BTD = embeds_BTD.masked_scatter(
+            batch.image_mask_BT.unsqueeze(-1), features_VD.to(embeds_BTD.dtype)
+        )
+        # a 4-D mask as a tensor: the one form that every decoder type takes as it is
+        hidden_BTD = decoder(
+            inputs_embeds=embeds_BTD,
+            attention_mask=branch_mask(batch.segments_BT),
+            position_ids=self.position_ids(batch),
+            use_cache=False,
+        ).last_hidden_state
+        hidden_AD: Tensor = hidden_BTD[batch.rows_A, batch.columns_A]
+        return hidden_AD
+
+    def logits(self, hidden_AD: Tensor) -> Tensor:
+        """Raw full-vocabulary logits of hidden states, nothing post-processed."""
+        logits_AV: Tensor = self.model.lm_head(hidden_AD)
+        return logits_AV
+
+    def adopt(self, wrapped: Any, members: tuple[str, ...]) -> None:
+        """Takes over a ``PeftModel`` around :attr:`model`, whose adapters become the members."""
+        self._wrapped = wrapped
+        self.members = members
+
+    def select(self, member: str) -> None:
+        """Makes one member's adapter the active one."""
+        if self._wrapped is not None:
+            self._wrapped.set_adapter(member)
+
+
+def rgb_resize(image_HWC: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """PIL bicubic, the resampling of both families' image processors (their PIL backend)."""
+    if image_HWC.shape[:2] == (height, width):
+        return np.ascontiguousarray(image_HWC)
+    resized = Image.fromarray(image_HWC).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """Channel means and deviations of pixel values in 0..1."""
+
+    mean: tuple[float, ...] = field(default=(0.48145466, 0.4578275, 0.40821073))
+    std: tuple[float, ...] = field(default=(0.26862954, 0.26130258, 0.27577711))
+
+    @classmethod
+    def from_preprocessor(cls, preprocessor: Mapping[str, Any]) -> Normalization:
+        """From ``image_mean`` and ``image_std``, CLIP's where the file has none."""
+        default = cls()
+        return cls(
+            tuple(preprocessor.get("image_mean") or default.mean),
+            tuple(preprocessor.get("image_std") or default.std),
+        )
+
+    def __call__(self, tiles_NHWC: NDArray[np.uint8], device: torch.device) -> Tensor:
+        """uint8 tiles to normalised float32 [N, C, H, W] on a device."""
+        import torch
+
+        # moved as uint8: a quarter of the bytes
+        pixels = torch.tensor(tiles_NHWC, device=device)
+        pixels = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        mean = torch.tensor(self.mean, device=device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=device).view(1, -1, 1, 1)
+        return (pixels - mean) / std
+
+
+def folder_file(folder: str, name: str, what: str) -> Path:
+    """A file that a backbone's folder must have.
+
+    Raises:
+        BackboneError: naming the folder, what is missing and what is there.
+    """
+    path = Path(folder) / name
+    if not path.is_file():
+        there = sorted(p.name for p in Path(folder).iterdir())[:12]
+        raise BackboneError(f"{what} folder {folder!r} has no {name} (it has {there})")
+    return path

@@ -1,0 +1,145 @@
+"""InternVL 2.5 / 3 (arXiv 2412.05271, 2504.10479): square tiles, pixel shuffle, plain RoPE decoder.
+
+The decoder is of the Qwen2 or the Llama type (converted InternLM2), as ``config.json`` says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenfocus_ray.backbones.base import (
+    Backbone,
+    ChatMarkup,
+    ImagePlan,
+    ImageSpec,
+    Normalization,
+    PreparedImage,
+    rgb_resize,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tokenfocus_ray.backbones.packing import PackedBatch
+
+
+@dataclass(frozen=True, slots=True)
+class InternVLImageSpec:
+    """The image is cut into square tiles; from two tiles on, a thumbnail of the whole follows.
+
+    Attributes:
+        tile: Side of a tile in pixels.
+        tokens_per_tile: Image tokens of a tile.
+        min_tiles: Fewest tiles, the thumbnail not counted.
+        max_tiles: Most tiles, the thumbnail not counted.
+        normalization: Of the pixel values.
+    """
+
+    tile: int = 448
+    tokens_per_tile: int = 256
+    min_tiles: int = 1
+    max_tiles: int = 12
+    normalization: Normalization = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+    def tiling(self, width: int, height: int) -> tuple[int, int]:
+        """(columns, rows) with the aspect ratio nearest to the image's.
+
+        Among equally near ones the larger wins while the image has more than half its pixels.
+        """
+        most = range(1, self.max_tiles + 1)
+        grids = [(c, r) for c in most for r in most if self.min_tiles <= c * r <= self.max_tiles]
+        best, best_gap = (1, 1), math.inf
+        for columns, rows in sorted(grids, key=lambda g: g[0] * g[1]):
+            gap = abs(width / height - columns / rows)
+            large = width * height > 0.5 * self.tile**2 * columns * rows
+            if gap < best_gap or (gap == best_gap and large):
+                best, best_gap = (columns, rows), gap
+        return best
+
+    def plan(self, width: int, height: int) -> ImagePlan:
+        """See :class:`ImageSpec`."""
+        columns, rows = self.tiling(width, height)
+        n_tiles = columns * rows
+        n_tokens = (n_tiles + (n_tiles > 1)) * self.tokens_per_tile
+        return ImagePlan(columns * self.tile, rows * self.tile, n_tokens, (1, n_tokens))
+
+    def prepare(self, image_HWC: NDArray[np.uint8]) -> PreparedImage:
+        """See :class:`ImageSpec`; tiles row by row, the thumbnail last."""
+        height, width = image_HWC.shape[:2]
+        plan = self.plan(width, height)
+        side = self.tile
+        whole = rgb_resize(image_HWC, plan.width, plan.height)
+        rows, columns = plan.height // side, plan.width // side
+        tiles = whole.reshape(rows, side, columns, side, 3).swapaxes(1, 2)
+        tiles_NHWC = tiles.reshape(rows * columns, side, side, 3)
+        if len(tiles_NHWC) > 1:
+            thumbnail = rgb_resize(image_HWC, side, side)
+            tiles_NHWC = np.concatenate([tiles_NHWC, thumbnail[None]])
+        return PreparedImage(tiles_NHWC, plan.n_visual_tokens, plan.grid, width, height)
+
+    def limited(self, max_visual_tokens: int) -> InternVLImageSpec:
+        """See :class:`ImageSpec`; one tile is the least."""
+        room = max_visual_tokens // self.tokens_per_tile
+        most = min(self.max_tiles, room - 1 if room > 2 else 1)  # the thumbnail takes one
+        return replace(self, max_tiles=most, min_tiles=min(self.min_tiles, most))
+
+
+class InternVL(Backbone):
+    """InternVL2.5 and InternVL3 in their transformers form, and the built-in ``tiny-internvl``."""
+
+    auto_class = "InternVLForConditionalGeneration"
+    markup = ChatMarkup(
+        before_image="<|im_start|>user\n<img>",
+        after_image="</img>\n",
+        before_answer="<|im_end|>\n<|im_start|>assistant\n",
+    )
+
+    @classmethod
+    def image_spec_from(
+        cls, config: Mapping[str, Any], preprocessor: Mapping[str, Any]
+    ) -> ImageSpec:
+        """See :class:`Backbone`.
+
+        ``crop_to_patches`` of the file is not read: the family's processor tiles whatever the file
+        says, up to ``max_patches``.
+        """
+        vision = config["vision_config"]
+        side, patch = (
+            int(v[0]) if isinstance(v, (list, tuple)) else int(v)
+            for v in (vision["image_size"], vision["patch_size"])
+        )
+        default = InternVLImageSpec()
+        normalization = default.normalization
+        if preprocessor.get("image_mean"):
+            normalization = Normalization.from_preprocessor(preprocessor)
+        return InternVLImageSpec(
+            tile=side,
+            tokens_per_tile=int((side // patch) * config.get("downsample_ratio", 0.5)) ** 2,
+            min_tiles=preprocessor.get("min_patches", default.min_tiles),
+            max_tiles=preprocessor.get("max_patches", default.max_tiles),
+            normalization=normalization,
+        )
+
+    def encode_images(self, images: Sequence[PreparedImage]) -> Tensor:
+        """See :class:`Backbone`."""
+        spec = self.image_spec
+        assert isinstance(spec, InternVLImageSpec)
+        tiles_NHWC = np.concatenate([image.tiles_NHWC for image in images])
+        pixels_NCHW = spec.normalization(tiles_NHWC, self.device).to(self.dtype)
+        features_NTD = self.model.model.get_image_features(pixel_values=pixels_NCHW).pooler_output
+        features_VD: Tensor = features_NTD.flatten(0, 1)
+        return features_VD
+
+    def position_ids(self, batch: PackedBatch) -> Tensor:
+        """Plain positions: the depths.
+
+        Returns:
+            [B, T].
+        """
+        return batch.depths_BT

@@ -1,0 +1,159 @@
+"""The ``tokenfocus`` command: parses, calls, prints. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tokenfocus_ray import __version__
+from tokenfocus_ray.errors import ConfigError, TokenFocusError
+
+app = typer.Typer(
+    help="Scores how well generated images follow their prompts (TokenFocus-VQA on Ray).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Makes and imports data sets.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"tokenfocus-ray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def score(
+    manifest: Annotated[
+        str, typer.Argument(help=".parquet (file or folder), .csv, .tsv, .jsonl or EvalMuse .json")
+    ],
+    out: Annotated[str, typer.Option(help="Folder for the Parquet files.")],
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="tiny-qwen2_5_vl, tiny-internvl, a folder, or a hub id."),
+    ] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER of a peft adapter: one member. Repeat.")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Folder that relative image paths start from [the manifest's]."),
+    ] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            help="ROLE=COLUMN. Roles: prompt, image, image_uri, elements, prompt_type, sample_id.",
+        ),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="YAML with the options of ScoringConfig.")
+    ] = None,
+    max_visual_tokens: Annotated[
+        int | None, typer.Option(help="Most image tokens an image [the backbone's own limit].")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Scoring actors [one a GPU; one without GPU].")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Delete what is in --out first.")] = False,
+) -> None:
+    """Score every row of a manifest on Ray Data; one row out for each row in."""
+    from tokenfocus_ray.config import ScoringConfig
+    from tokenfocus_ray.distributed.batch import score_manifest
+
+    values = ScoringConfig.load_values(config) if config else {}
+    if backbone:
+        values["backbone"] = backbone
+    if adapter:
+        values["adapters"] = _pairs(adapter, "--adapter")
+    if max_visual_tokens is not None:
+        values["max_visual_tokens"] = max_visual_tokens
+    if "backbone" not in values:
+        raise ConfigError("no backbone: give --backbone NAME, or 'backbone' in --config")
+    summary = score_manifest(
+        manifest,
+        out,
+        ScoringConfig.parse(values, config or "options"),
+        images=images,
+        mapping=_pairs(map_ or [], "--map"),
+        workers=workers,
+        overwrite=overwrite,
+    )
+    typer.echo(summary.line())
+
+
+@app.command()
+def evaluate(
+    scores: Annotated[str, typer.Argument(help="Output folder of `tokenfocus score`.")],
+    labels: Annotated[
+        str, typer.Option(help="Human labels: a Parquet manifest, or EvalMuse .json.")
+    ],
+    json: Annotated[str | None, typer.Option(help="Also write the report to this file.")] = None,
+) -> None:
+    """Measure how well scores follow human labels."""
+    from tokenfocus_ray.cli.evaluate import evaluate as run
+
+    run(scores, labels, json)
+
+
+@data.command()
+def synthetic(
+    out: Annotated[str, typer.Option(help="Folder for images, manifests and labels.")],
+    samples: Annotated[int, typer.Option(help="Number of images, at least 24.")] = 1200,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
+) -> None:
+    """Write the built-in benchmark: drawn scenes with exact truth and simulated raters."""
+    from tokenfocus_ray.datasets.synthetic_files import write_benchmark
+
+    counts = write_benchmark(out, samples, seed)
+    typer.echo(f"train={counts['train']} test={counts['test']} out={out}")
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Folder for everything that the demo makes.")],
+    samples: Annotated[int, typer.Option(help="Images of the benchmark.")] = 960,
+    seed: Annotated[int, typer.Option(help="Seed of the benchmark.")] = 0,
+) -> None:
+    """Make the benchmark, score its test split with both built-in backbones, evaluate."""
+    from tokenfocus_ray.cli.demo import run_demo
+
+    run_demo(out, samples, seed)
+
+
+def _pairs(items: list[str], option: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not (key and equals and value):
+            raise ConfigError(f"{option} {item!r}: wanted NAME=VALUE")
+        if key in pairs:
+            raise ConfigError(f"{option} {item!r}: {key!r} is given twice")
+        pairs[key] = value
+    return pairs
+
+
+def main() -> None:
+    """Runs the command; errors of the user's end in one message and exit code 2."""
+    try:
+        app()
+    except TokenFocusError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Human labels from an Arrow table: checked, pooled over annotators, keyed by sample id."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from tokenfocus_ray.errors import ManifestError
+from tokenfocus_ray.schema import Element, parse_elements, sample_id
+
+#: What is read of a label table, as far as it is there.
+LABEL_COLUMNS = (
+    "sample_id",
+    "image_uri",
+    "prompt",
+    "elements",
+    "total_scores",
+    "element_labels",
+    "generator",
+)
+TOTAL_RANGE = (1.0, 5.0)
+ELEMENT_RANGE = (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the annotators said of one sample.
+
+    Attributes:
+        total: Mean total score, 1..5; NaN where there is none, or one of them is out of range.
+        elements: [E] the elements in their order.
+        element_labels: [E] mean element scores, 0..1; NaN likewise.
+        generator: The model that made the image, where known.
+    """
+
+    total: float
+    elements: tuple[Element, ...]
+    element_labels: tuple[float, ...]
+    generator: str | None
+
+
+@dataclass(slots=True)
+class _Annotations:
+    elements: tuple[Element, ...]
+    generator: str | None
+    totals: list[Any]
+    per_element: list[list[Any]]
+
+
+def read_labels(table: pa.Table, source: str = "labels") -> dict[str, Label]:
+    """Labels by sample id.
+
+    Rows with the same id are the same image and prompt annotated again: their annotators are
+    pooled.
+
+    Args:
+        table: Columns ``total_scores`` (list of 1..5, one for each annotator) and ``sample_id``, or
+            ``image_uri`` and ``prompt`` to derive it from; optionally ``elements``,
+            ``element_labels`` (for each element a list of 0 or 1) and ``generator``.
+        source: Where the table comes from, for messages.
+
+    Returns:
+        One label for each sample id, in the table's order. Unusable values become NaN, so that
+        they can be counted.
+
+    Raises:
+        ManifestError: when columns are missing or of the wrong type, or elements do not line up.
+    """
+    require_columns(table, ["total_scores"], source)
+    if "sample_id" not in table.column_names:
+        require_columns(
+            table, ["image_uri", "prompt"], source, "sample_id, or image_uri and prompt"
+        )
+    for name, depth in (("total_scores", 1), ("element_labels", 2)):
+        if name in table.column_names:
+            _require_lists(table.schema.field(name), depth, source)
+    found: dict[str, _Annotations] = {}
+    for index, row in enumerate(to_rows(table, LABEL_COLUMNS)):
+        where = f"{source}: row {index}"
+        elements = elements_of(row, where)
+        per_element = row.get("element_labels") or [[] for _ in elements]
+        if len(per_element) != len(elements):
+            raise ManifestError(
+                f"{where}: element_labels has {len(per_element)} entries for {len(elements)} "
+                "elements; give a list of 0 or 1 for each element, in the order of elements"
+            )
+        known = found.setdefault(
+            _sample_id(row, where),
+            _Annotations(elements, row.get("generator"), [], [[] for _ in elements]),
+        )
+        if known.elements != elements:
+            raise ManifestError(
+                f"{where}: an earlier row has the same image and prompt but other elements: "
+                f"{_texts(known.elements)} and {_texts(elements)}; keep one of them"
+            )
+        known.totals += row["total_scores"] or []
+        for pooled, more in zip(known.per_element, per_element, strict=True):
+            pooled += more or []
+    return {
+        key: Label(
+            total=_mean(row.totals, *TOTAL_RANGE),
+            elements=row.elements,
+            element_labels=tuple(_mean(values, *ELEMENT_RANGE) for values in row.per_element),
+            generator=row.generator,
+        )
+        for key, row in found.items()
+    }
+
+
+def require_columns(
+    table: pa.Table, wanted: Sequence[str], source: str, description: str | None = None
+) -> None:
+    """Checks that a table has the wanted columns.
+
+    Args:
+        table: The table.
+        wanted: Names of the columns that must be there.
+        source: Where the table comes from, for the message.
+        description: What to name as wanted, where it is more than a list of names.
+
+    Raises:
+        ManifestError: naming the missing, wanted and found columns.
+    """
+    missing = [name for name in wanted if name not in table.column_names]
+    if missing:
+        raise ManifestError(
+            f"{source}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}; wanted "
+            f"{description or ', '.join(wanted)}; found {', '.join(table.column_names) or 'none'}"
+        )
+
+
+def to_rows(table: pa.Table, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows as mappings, of those columns only, so that images that passed through stay packed."""
+    return table.select([name for name in columns if name in table.column_names]).to_pylist()
+
+
+def _require_lists(column: pa.Field[Any], depth: int, source: str) -> None:
+    kind: Any = column.type
+    for _ in range(depth):
+        if pa.types.is_null(kind):
+            return
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+            raise ManifestError(
+                f"{source}: column {column.name} has type {column.type}; give a list of numbers, "
+                f"one for each annotator{', for each element' * (depth > 1)}"
+            )
+        kind = kind.value_type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+        raise ManifestError(
+            f"{source}: column {column.name} has type {column.type}; its entries must be numbers"
+        )
+
+
+def _sample_id(row: dict[str, Any], where: str) -> str:
+    given = row.get("sample_id")
+    if given is not None:
+        return str(given)
+    image, prompt = row.get("image_uri"), row.get("prompt")
+    if not image or not prompt:
+        raise ManifestError(
+            f"{where}: no sample_id, and image_uri {image!r} with prompt {prompt!r:.80} do not "
+            "make one; give sample_id, or both of them"
+        )
+    return sample_id(image, prompt)
+
+
+def elements_of(row: dict[str, Any], where: str) -> tuple[Element, ...]:
+    """The elements of a row; empty where there are none."""
+    try:
+        return tuple(parse_elements(row.get("elements")) or ())
+    except ValueError as error:
+        raise ManifestError(f"{where}: {error}; put the elements right") from None
+
+
+def _texts(elements: Iterable[Element]) -> list[str]:
+    return [element.text for element in elements]
+
+
+def _mean(values: Sequence[Any], low: float, high: float) -> float:
+    numbers = [math.nan if value is None else float(value) for value in values]
+    if not numbers or not all(low <= number <= high for number in numbers):
+        return math.nan
+    return math.fsum(numbers) / len(numbers)

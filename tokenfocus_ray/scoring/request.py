@@ -1,0 +1,59 @@
+"""A sample on its way from the CPU stage to the device stage; failures travel with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenfocus_ray.backbones.base import PreparedImage
+from tokenfocus_ray.errors import PromptError, RowError
+from tokenfocus_ray.schema import Element, ScoreRow, parse_elements
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sample on its way to the device.
+
+    Attributes:
+        sample_id: Id of the sample.
+        prompt: The text prompt; None becomes an unscored row.
+        image: Prepared, or why there is none.
+        elements: Elements, or why they cannot be read.
+        prompt_type: ``"real"``, ``"synthetic"`` or None.
+    """
+
+    sample_id: str
+    prompt: str | None
+    image: PreparedImage | RowError
+    elements: Sequence[Element] | RowError = ()
+    prompt_type: str | None = None
+
+    @property
+    def n_elements(self) -> int:
+        """Number of elements, 0 where they cannot be read."""
+        return 0 if isinstance(self.elements, RowError) else len(self.elements)
+
+
+def read_elements(value: Any) -> Sequence[Element] | RowError:
+    """Elements of a row, or why they cannot be read."""
+    try:
+        return parse_elements(value) or ()
+    except ValueError as error:
+        return PromptError("elements_invalid", str(error))
+
+
+def unscored(request: Request, error: RowError) -> ScoreRow:
+    """The row of a request that cannot be scored: NaN with a reason."""
+    image = request.image if isinstance(request.image, PreparedImage) else None
+    return ScoreRow(
+        request.sample_id,
+        "unscored",
+        error.code,
+        error.message,
+        element_scores=[math.nan] * request.n_elements,
+        width=image.width if image else 0,
+        height=image.height if image else 0,
+        n_visual_tokens=image.n_visual_tokens if image else 0,
+    )
