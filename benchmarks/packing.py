@@ -3,8 +3,8 @@
 In one run, with the same weights and the same questions (the total and six elements an image):
 
 (a) pair loop: one plain transformers forward a pair and question;
-(b) batched: one plain transformers forward a question, images batched and padded on the left, logits
-    computed at the last position only;
+(b) batched: one plain transformers forward a question, images batched and padded on the left,
+    logits computed at the last position only;
 (c) packed: ours, everything that a user waits for after the images are prepared: prompts, packing,
     forward, distributions, rows.
 
@@ -74,6 +74,7 @@ def mid_size_scorer() -> AlignmentScorer:
             },
             "tie_word_embeddings": True,
             "bos_token_id": None,
+            "eos_token_id": special("<|im_end|>"),
         },
         vision_config={
             "depth": 10,

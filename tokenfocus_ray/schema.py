@@ -25,8 +25,8 @@ ERROR_CODES: dict[str, str] = {
     "image_corrupt": "the bytes are no image, or are cut off",
     "image_too_large": "the image has more pixels than the limit",
     "image_aspect_ratio": "the image is too long and thin for the backbone",
-    "image_too_many_tokens": "the image alone fills the backbone's context",
-    "prompt_empty": "the prompt is null or has no visible character",
+    "prompt_empty": "the prompt is null, is no text, or has no visible character",
+    "text_invalid": "the prompt or an element is not valid Unicode",
     "prompt_too_long": "image, prompt and questions exceed the backbone's context",
     "elements_invalid": "the elements cannot be read, or one of them is empty",
     "score_not_finite": "the backbone answered with NaN or infinity",
@@ -115,25 +115,24 @@ _F, _LF = pa.float32(), pa.list_(pa.float32())
 
 ELEMENT_TYPE = pa.struct([("text", pa.string()), ("type", pa.string())])
 
+_SCORE_COLUMNS: dict[str, pa.DataType] = {
+    "sample_id": pa.string(),
+    "status": pa.string(),
+    "error_code": pa.string(),
+    "error_message": pa.string(),
+    "score": _F,
+    "member_scores": _LF,
+    "level_probs": pa.list_(_LF),
+    "level_mass": _LF,
+    "entropy": _LF,
+    "element_scores": _LF,
+    "member_element_scores": pa.list_(_LF),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "n_visual_tokens": pa.int32(),
+}
 #: The columns that scoring adds; everything else in the input passes through.
-SCORE_SCHEMA = pa.schema(
-    [
-        ("sample_id", pa.string()),
-        ("status", pa.string()),
-        ("error_code", pa.string()),
-        ("error_message", pa.string()),
-        ("score", _F),
-        ("member_scores", _LF),
-        ("level_probs", pa.list_(_LF)),
-        ("level_mass", _LF),
-        ("entropy", _LF),
-        ("element_scores", _LF),
-        ("member_element_scores", pa.list_(_LF)),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("n_visual_tokens", pa.int32()),
-    ]
-)
+SCORE_SCHEMA = pa.schema(_SCORE_COLUMNS)
 
 
 def sample_id(image_ref: str | bytes, prompt: str) -> str:
@@ -146,9 +145,10 @@ def sample_id(image_ref: str | bytes, prompt: str) -> str:
     Returns:
         32 hexadecimal digits.
     """
-    ref = image_ref.encode() if isinstance(image_ref, str) else image_ref
-    digest = hashlib.sha256(len(ref).to_bytes(8, "big") + ref + prompt.encode())
-    return digest.hexdigest()[:32]
+    # surrogatepass: an id must exist for broken text too, whose row is then unscored
+    ref = image_ref.encode("utf-8", "surrogatepass") if isinstance(image_ref, str) else image_ref
+    text = prompt.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(len(ref).to_bytes(8, "big") + ref + text).hexdigest()[:32]
 
 
 def parse_elements(value: Any) -> list[Element] | None:
@@ -156,8 +156,9 @@ def parse_elements(value: Any) -> list[Element] | None:
 
     Args:
         value: None, a list of strings (``"pig (animal)"``), of mappings (``text``, ``type``) or of
-            :class:`Element`, a mapping whose keys are EvalMuse labels, or a JSON string of one of
-            these.
+            :class:`Element`, a mapping whose keys are EvalMuse labels (a struct column gives every
+            row the keys of all rows, so keys without a value are left out), or a JSON string of
+            one of these.
 
     Returns:
         The elements in their order, duplicates kept; None where there are none.
@@ -177,7 +178,10 @@ def parse_elements(value: Any) -> list[Element] | None:
         if value is None:
             return None
     if isinstance(value, Mapping):
-        value = list(value)
+        given = [key for key, item in value.items() if item is not None]
+        value = given or list(value)
+    elif hasattr(value, "tolist"):  # numpy, as pandas hands lists out
+        value = value.tolist()
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise ValueError(f"elements must be a list, got {type(value).__name__}: {value!r:.80}")
     elements = [_one_element(item) for item in value]
@@ -190,7 +194,8 @@ def _one_element(item: Any) -> Element:
     elif isinstance(item, str):
         element = Element.parse(item)
     elif isinstance(item, Mapping) and isinstance(item.get("text"), str):
-        element = Element(item["text"].strip(), str(item.get("type") or "").strip())
+        kind = item.get("type")
+        element = Element(item["text"].strip(), kind.strip() if isinstance(kind, str) else "")
     else:
         raise ValueError(f"an element must be a string or have a 'text', got {item!r:.80}")
     if not element.text.strip():

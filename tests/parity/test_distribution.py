@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 import scipy.special
-import scipy.stats
 import torch
 from numpy.typing import NDArray
 
 from tests.support.measure import gap
+from tests.support.reference import distribution
 from tokenfocus_ray.scoring.distribution import (
     LevelDistribution,
     Normalization,
@@ -28,30 +28,7 @@ def random_logits(n: int, vocabulary: int, scale: float, seed: int = 0) -> NDArr
     return np.random.default_rng(seed).normal(5, scale, (n, vocabulary))
 
 
-def reference(
-    logits_BV: NDArray[np.float64],
-    ids: tuple[int, ...],
-    values: tuple[float, ...],
-    normalization: str,
-) -> dict[str, NDArray[np.float64]]:
-    """The paper's equations word for word: vocabulary probabilities first, then the levels."""
-    p_BV = scipy.special.softmax(logits_BV, axis=-1)
-    p_BK = p_BV[:, list(ids)]
-    if normalization == "probs":
-        probs_BK = scipy.special.softmax(p_BK, axis=-1)
-    else:
-        probs_BK = p_BK / p_BK.sum(axis=-1, keepdims=True)
-    return {
-        "probs_BK": probs_BK,
-        "expected_B": (probs_BK * np.array(values)).sum(axis=-1),
-        "mass_B": p_BK.sum(axis=-1),
-        "entropy_B": scipy.stats.entropy(probs_BK, axis=-1),
-    }
-
-
-def differences(
-    got: LevelDistribution, wanted: dict[str, NDArray[np.float64]]
-) -> dict[str, float]:
+def differences(got: LevelDistribution, wanted: dict[str, NDArray[np.float64]]) -> dict[str, float]:
     return {name: gap(getattr(got, name), value) for name, value in wanted.items()}
 
 
@@ -68,7 +45,7 @@ def test_equals_scipy(
     logits = torch.tensor(logits_BV, dtype=dtype)
     got = level_distribution(logits, ids, values, normalization)
     # the reference sees the rounded logits: what is compared is the computation
-    wanted = reference(logits.double().numpy(), ids, values, normalization)
+    wanted = distribution(logits.double().numpy(), ids, values, normalization)
     found = differences(got, wanted)
     assert max(found.values()) < TOLERANCE[dtype], found
     assert got.probs_BK.dtype == dtype
@@ -83,13 +60,12 @@ def test_half_precision_is_computed_in_float32(
     logits = torch.tensor(random_logits(40, 1500, 4.0), dtype=dtype)
     got = level_distribution(logits, IDS, VALUES, normalization)
     assert got.expected_B.dtype == torch.float32
-    wanted = reference(logits.double().numpy(), IDS, VALUES, normalization)
+    wanted = distribution(logits.double().numpy(), IDS, VALUES, normalization)
     found = differences(got, wanted)
     assert max(found.values()) < TOLERANCE[torch.float32], found
     in_half = torch.softmax(logits[:, list(IDS)], -1) @ torch.tensor(VALUES, dtype=dtype)
-    naive = gap(in_half.double(), reference(logits.double().numpy(), IDS, VALUES, "logits")[
-        "expected_B"
-    ])  # fmt: skip
+    exact = distribution(logits.double().numpy(), IDS, VALUES, "logits")["expected_B"]
+    naive = gap(in_half.double(), exact)
     assert naive > 100 * TOLERANCE[torch.float32], "this test would see the loss"
 
 
@@ -158,7 +134,7 @@ def test_extreme_logits_stay_finite(dtype: torch.dtype, normalization: Normaliza
     row = [1e4, 1e4 - 2, -1e4, 3.0]
     logits = torch.tensor([row, [z - 1e4 for z in row], [0.0, -math.inf, 1.0, -1.0]], dtype=dtype)
     got = level_distribution(logits, (0, 1, 2), (1.0, 2.0, 3.0), normalization)
-    wanted = reference(logits.double().numpy(), (0, 1, 2), (1.0, 2.0, 3.0), normalization)
+    wanted = distribution(logits.double().numpy(), (0, 1, 2), (1.0, 2.0, 3.0), normalization)
     found = differences(got, wanted)
     assert max(found.values()) < TOLERANCE[dtype], found
     assert gap(got.expected_B[0], got.expected_B[1]) < TOLERANCE[dtype]

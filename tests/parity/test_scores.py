@@ -18,9 +18,7 @@ SCORE_TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module", params=TINY + MID_SIZE)
-def compared(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Compared:
+def compared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compared:
     return Compared.make(request.param, tmp_path_factory.mktemp("backbones"))
 
 

@@ -3,71 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from tests.support.folders import TINY
-from tests.support.measure import UNLIMITED, rows_gap
+from tests.support.measure import MANY_COUNTS, MANY_SIZES, UNLIMITED, Alone, rows_gap
 from tests.support.samples import labels, make_samples, picture
 from tokenfocus_ray.backbones.base import PreparedImage
-from tokenfocus_ray.schema import Element, ScoreRow
+from tokenfocus_ray.backbones.packing import PackedBatch
+from tokenfocus_ray.schema import Element
+from tokenfocus_ray.scoring.questions import Part
 from tokenfocus_ray.scoring.request import Request
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
 
 TOLERANCE = 1e-5
-COUNTS = (0, 3, 1, 9, 0, 2, 5, 20, 1, 0, 4, 7, 2, 0, 12, 1)
-#: Aspect ratios apart, so that grids and numbers of image tokens differ within a batch.
-SIZES = ((200, 150), (96, 333), (40, 40), (420, 90), (61, 64))
-
-
-@dataclass(frozen=True)
-class Alone:
-    """Requests of a backbone, and the row of each when it is scored alone and in one part."""
-
-    scorer: AlignmentScorer
-    requests: list[Request]
-    rows: list[ScoreRow]
-
-    def gap(self, rows: Sequence[ScoreRow], order: Sequence[int] | None = None) -> float:
-        """Largest difference of rows from those of the same requests scored alone."""
-        order = range(len(self.requests)) if order is None else order
-        return rows_gap(rows, [self.rows[i] for i in order])
-
-    def with_budget(self, token_budget: int) -> AlignmentScorer:
-        """The same backbone and settings with another budget."""
-        return AlignmentScorer(self.scorer.backbone, self.scorer.config, token_budget)
 
 
 @pytest.fixture(scope="module", params=TINY)
 def alone(request: pytest.FixtureRequest) -> Alone:
-    scorer = AlignmentScorer.from_pretrained(
-        request.param, device="cpu", dtype="float32", token_budget=UNLIMITED
-    )
-    requests = [
-        scorer.request(s.image_HWC, s.prompt, list(s.elements), s.prompt_type)
-        for s in make_samples(COUNTS, SIZES)
-    ]
-    return Alone(scorer, requests, [scorer.score_requests([r])[0] for r in requests])
+    return Alone.make(request.param)
 
 
 @pytest.mark.parametrize("size", [1, 3, 16])
 @pytest.mark.parametrize("budget", [UNLIMITED, 8192, 700])
 def test_batch_size_and_budget(alone: Alone, size: int, budget: int) -> None:
-    scorer = alone.with_budget(budget)
-    rows = [
-        row
-        for start in range(0, len(alone.requests), size)
-        for row in scorer.score_requests(alone.requests[start : start + size])
-    ]
-    assert alone.gap(rows) < TOLERANCE
+    assert alone.gap(alone.in_batches(size, budget)) < TOLERANCE
 
 
 @settings(max_examples=12, deadline=None)
 @given(
-    order=st.lists(st.integers(0, len(COUNTS) - 1), min_size=1, max_size=8),
+    order=st.lists(st.integers(0, len(MANY_COUNTS) - 1), min_size=1, max_size=8),
     budget=st.integers(1, 3000),
 )
 def test_any_order_and_neighbours(alone: Alone, order: list[int], budget: int) -> None:
@@ -90,18 +59,18 @@ def test_padding_beside_a_long_neighbour(alone: Alone) -> None:
 def test_request_in_several_parts(
     alone: Alone, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twenty elements in up to 21 sequences; the image is encoded once for each micro-batch."""
+    """Twenty elements in up to 21 sequences; no micro-batch encodes the image twice."""
     scorer = alone.with_budget(budget)
-    index = COUNTS.index(20)
+    index = MANY_COUNTS.index(20)
     sequences: list[int] = []
     encoded: list[int] = []
     answer_hidden, encode_images = scorer.backbone.answer_hidden, scorer.backbone.encode_images
 
-    def counting_answers(features_VD, batch):  # type: ignore[no-untyped-def]
+    def counting_answers(features_VD: Tensor, batch: PackedBatch) -> Tensor:
         sequences.append(len(batch.grids))
         return answer_hidden(features_VD, batch)
 
-    def counting_images(images: Sequence[PreparedImage]):  # type: ignore[no-untyped-def]
+    def counting_images(images: Sequence[PreparedImage]) -> Tensor:
         encoded.append(len(images))
         return encode_images(images)
 
@@ -110,7 +79,8 @@ def test_request_in_several_parts(
     rows = scorer.score_requests([alone.requests[index]])
     assert alone.gap(rows, [index]) < TOLERANCE
     assert sum(sequences) > 1, "the request was split"
-    assert encoded == [1] * len(sequences)
+    assert set(encoded) == {1}
+    assert len(encoded) <= len(sequences)
     if budget == 1:
         assert sequences == [1] * 21
 
@@ -122,7 +92,7 @@ def test_parts_of_several_requests_in_one_micro_batch(
     scorer = alone.with_budget(UNLIMITED)
     pack = scorer._pack
 
-    def split(index: int, request: Request):  # type: ignore[no-untyped-def]
+    def split(index: int, request: Request) -> list[Part]:
         scorer.token_budget = 260  # parts this small, micro-batches as large as they get
         try:
             return pack(index, request)
@@ -155,18 +125,19 @@ def test_elements_do_not_see_each_other(alone: Alone) -> None:
         replace(request, elements=elements[:2]),
     )
     row, back, part = scorer.score_requests([request, turned, fewer])
-    assert rows_gap([replace(
+    again = replace(
         back,
         element_scores=back.element_scores[::-1],
         member_element_scores=[scores[::-1] for scores in back.member_element_scores],
-    )], [row]) < TOLERANCE  # fmt: skip
+    )
+    assert rows_gap([again], [row]) < TOLERANCE
     assert part.element_scores == pytest.approx(row.element_scores[:2], abs=TOLERANCE)
     assert part.score == pytest.approx(row.score, abs=TOLERANCE)
 
 
 def test_every_image_against_every_text(alone: Alone) -> None:
     """``scorer(images, texts)`` gives the scores of single calls."""
-    samples = make_samples((0, 0, 0), SIZES)
+    samples = make_samples((0, 0, 0), MANY_SIZES)
     images, prompts = [s.image_HWC for s in samples], [s.prompt for s in samples[:2]]
     scores = alone.scorer(images, prompts)
     assert scores.shape == (3, 2)

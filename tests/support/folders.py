@@ -16,6 +16,10 @@ from tokenfocus_ray.backbones.registry import BUILT_IN, WEIGHTS
 #: Built-in backbones and the mid-size ones of :func:`build`.
 TINY = BUILT_IN
 MID_SIZE = ("mid-qwen2_5_vl", "mid-internvl-qwen2", "mid-internvl-llama")
+#: Targets of an adapter on the decoder alone, as regular expressions that fit both families.
+LANGUAGE = r".*language_model\..*\.(q_proj|v_proj|up_proj)"
+#: The same on the vision tower too.
+WITH_VISION = r".*(visual|vision_tower|language_model)\..*\.(qkv|q_proj|v_proj)"
 _TEXT: dict[str, Any] = {
     "vocab_size": 768,
     "hidden_size": 256,

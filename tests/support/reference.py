@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.special
+import scipy.stats
 import torch
 import transformers
 from numpy.typing import NDArray
@@ -24,8 +26,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from tests.support.samples import Sample
 
-TOTAL_WORDS, TOTAL_VALUES = ("1", "2", "3", "4", "5"), np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-ELEMENT_WORDS, ELEMENT_VALUES = ("No", "Yes"), np.array([0.0, 1.0])
+TOTAL_WORDS, TOTAL_VALUES = ("1", "2", "3", "4", "5"), (1.0, 2.0, 3.0, 4.0, 5.0)
+ELEMENT_WORDS, ELEMENT_VALUES = ("No", "Yes"), (0.0, 1.0)
 ANSWER = "<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -123,20 +125,32 @@ class PlainModel:
 
     def row(self, logits_QV: NDArray[np.float64]) -> ExpectedRow:
         """What a row must say, by float64 softmax."""
-        probs_QV = softmax(logits_QV)
-        total = probs_QV[0, self.level_ids(TOTAL_WORDS)]
-        elements = probs_QV[1:][:, self.level_ids(ELEMENT_WORDS)]
-        probs_K = total / total.sum()
+        total = distribution(logits_QV[:1], self.level_ids(TOTAL_WORDS), TOTAL_VALUES, "logits")
+        elements = distribution(
+            logits_QV[1:], self.level_ids(ELEMENT_WORDS), ELEMENT_VALUES, "logits"
+        )
         return ExpectedRow(
-            score=float(probs_K @ TOTAL_VALUES),
-            level_probs_K=probs_K,
-            level_mass=float(total.sum()),
-            entropy=float(-(probs_K * np.log(probs_K)).sum()),
-            element_scores=elements @ ELEMENT_VALUES / elements.sum(axis=1),
+            score=float(total["expected_B"][0]),
+            level_probs_K=total["probs_BK"][0],
+            level_mass=float(total["mass_B"][0]),
+            entropy=float(total["entropy_B"][0]),
+            element_scores=elements["expected_B"],
         )
 
 
-def softmax(logits_QV: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Softmax over the last axis."""
-    exps = np.exp(logits_QV - logits_QV.max(axis=-1, keepdims=True))
-    return exps / exps.sum(axis=-1, keepdims=True)
+def distribution(
+    logits_BV: NDArray[np.float64], ids: Sequence[int], values: Sequence[float], normalization: str
+) -> dict[str, NDArray[np.float64]]:
+    """The paper's equations word for word: vocabulary probabilities first, then the levels."""
+    p_BV = scipy.special.softmax(logits_BV, axis=-1)
+    p_BK = p_BV[:, list(ids)]
+    if normalization == "probs":
+        probs_BK = scipy.special.softmax(p_BK, axis=-1)
+    else:
+        probs_BK = p_BK / p_BK.sum(axis=-1, keepdims=True)
+    return {
+        "probs_BK": probs_BK,
+        "expected_B": (probs_BK * np.array(values)).sum(axis=-1),
+        "mass_B": p_BK.sum(axis=-1),
+        "entropy_B": scipy.stats.entropy(probs_BK, axis=-1),
+    }

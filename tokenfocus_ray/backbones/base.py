@@ -189,9 +189,22 @@ class Backbone(ABC):
         return int(self.model.config.get_text_config().max_position_embeddings)
 
     def encode_text(self, text: str) -> list[int]:
-        """Token ids of users' text; a spelled-out special token stays plain text."""
-        out = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        return list(out["input_ids"])
+        """Token ids of a text that follows a line break; spelled-out special tokens stay text.
+
+        The break is encoded along and cut off, since tokenizers of the SentencePiece kind put a
+        space before a text that stands alone.
+
+        Raises:
+            BackboneError: the tokenizer merges line breaks with what follows.
+        """
+        options = {"add_special_tokens": False, "split_special_tokens": True}
+        ids, lead = (list(self.tokenizer(t, **options)["input_ids"]) for t in (f"\n{text}", "\n"))
+        if ids[: len(lead)] != lead:
+            raise BackboneError(
+                f"{self.source.name}'s tokenizer merges a line break with the text after it "
+                f"({text[:20]!r}), so questions cannot share a prefix; use another tokenizer"
+            )
+        return ids[len(lead) :]
 
     def encode_markup(self, text: str) -> list[int]:
         """Token ids of chat markup, special tokens recognised."""

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from tokenfocus_ray.backbones.base import Backbone
 from tokenfocus_ray.errors import AdapterError
 
-#: Parameter names that lie before the decoder: an adapter on one of them has its own image features.
+#: Parts before the decoder: an adapter on one of them has image features of its own.
 VISION_PARTS = (".visual.", ".vision_tower.", ".multi_modal_projector.")
+
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def check_adapters(adapters: Mapping[str, str]) -> None:
+    """Checks names and files without loading anything.
+
+    Args:
+        adapters: Member name -> folder.
+
+    Raises:
+        AdapterError: a name cannot be used, or a file is missing.
+    """
+    for name, folder in adapters.items():
+        if not name or "." in name:
+            raise AdapterError(f"member name {name!r} is empty or has a dot; rename the member")
+        for file in ("adapter_config.json", WEIGHTS):
+            if not (Path(folder) / file).is_file():
+                raise AdapterError(
+                    f"adapter {name!r}: {file!r} is missing in {folder!r}; give a folder that "
+                    f"peft's save_pretrained wrote"
+                )
 
 
 def load_adapters(backbone: Backbone, adapters: Mapping[str, str]) -> None:
@@ -27,19 +51,12 @@ def load_adapters(backbone: Backbone, adapters: Mapping[str, str]) -> None:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import SafetensorError, safe_open
 
+    check_adapters(adapters)
     wrapped: PeftModel | None = None
     for name, folder in adapters.items():
-        if not name or "." in name:
-            raise AdapterError(f"member name {name!r} is empty or has a dot; rename the member")
-        weights = Path(folder) / "adapter_model.safetensors"
-        for path in (Path(folder) / "adapter_config.json", weights):
-            if not path.is_file():
-                raise AdapterError(
-                    f"adapter {name!r}: {str(path)!r} is missing; give a folder that peft's "
-                    f"save_pretrained wrote"
-                )
+        _check_family(name, folder, backbone)
         try:
-            with safe_open(weights, framework="pt") as file:
+            with safe_open(Path(folder) / WEIGHTS, framework="pt") as file:
                 stored = set(file.keys())
             if wrapped is None:
                 wrapped = PeftModel.from_pretrained(backbone.model, folder, adapter_name=name)
@@ -47,9 +64,10 @@ def load_adapters(backbone: Backbone, adapters: Mapping[str, str]) -> None:
                 wrapped.load_adapter(folder, adapter_name=name)
             known = set(get_peft_model_state_dict(wrapped, adapter_name=name))
         except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
+            cause = "; ".join(line.strip() for line in str(error).splitlines()[:2])
             raise AdapterError(
                 f"adapter {name!r} from {folder!r} does not fit backbone "
-                f"{backbone.source.name!r}: {error}"
+                f"{backbone.source.name!r}: {cause}"
             ) from error
         if stored != known:  # peft itself only warns, and would score with random weights
             odd = sorted(stored ^ known)
@@ -61,3 +79,17 @@ def load_adapters(backbone: Backbone, adapters: Mapping[str, str]) -> None:
     if wrapped is not None:
         wrapped.eval()
         backbone.adopt(wrapped, tuple(adapters))
+
+
+def _check_family(name: str, folder: str, backbone: Backbone) -> None:
+    """Families name and may shape their decoders alike, so the tensors do not tell them apart."""
+    path = Path(folder) / "adapter_config.json"
+    try:
+        made_for = (json.loads(path.read_text())["auto_mapping"] or {})["base_model_class"]
+    except (OSError, ValueError, KeyError):
+        return  # peft records it where the adapter has no task type
+    if made_for != backbone.auto_class:
+        raise AdapterError(
+            f"adapter {name!r} from {folder!r} was made for another backbone than "
+            f"{backbone.source.name!r}: it is for {made_for}"
+        )

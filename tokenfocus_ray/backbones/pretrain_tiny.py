@@ -53,6 +53,8 @@ YES_NO_QUESTIONS = (
 )
 WITH_PROMPT = 0.25
 N_YES_NO = 6
+#: Of a drill: questions answered by a word, and claims.
+N_OPEN, N_CLAIMS = 5, 8
 #: Words of other level vocabularies, so that they are single tokens too.
 LEVEL_WORDS = "bad poor fair good excellent 1 2 3 4 5 No Yes no yes a b c d e f g h i j k l m n o"
 
@@ -147,8 +149,56 @@ def questions(
     return pairs
 
 
+def drills(spec: SceneSpec, scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """(question, answer) pairs without a caption: facts to read off, and claims in both versions.
+
+    A claim and its denial share everything but the fact, so only the image can tell them apart;
+    a fact asked for by itself is half of what checking a claim takes.
+    """
+    pairs: list[tuple[str, str]] = []
+    while len(pairs) < N_OPEN:
+        if (pair := open_question(scene, rng)) is not None:
+            pairs.append(pair)
+    while len(pairs) < N_OPEN + N_CLAIMS:
+        seed = int(rng.integers(2**32))
+        both = [random_claim(scene, want, np.random.default_rng(seed)) for want in (True, False)]
+        if rng.random() < 0.3:
+            asked = claims(spec)
+            both = [asked[int(rng.integers(len(asked)))]]
+        wording = YES_NO_QUESTIONS[int(rng.choice(len(YES_NO_QUESTIONS), p=[0.5, 0.25, 0.25]))]
+        pairs += [_yes_no(claim, wording, scene) for claim in both if claim is not None]
+    return pairs
+
+
+def _yes_no(claim: Claim, wording: str, scene: Scene) -> tuple[str, str]:
+    element = claim.element()
+    hint = ELEMENT_LEVELS.answer_hint()
+    text = wording.format(label=element.label(), text=element.text, hint=hint)
+    return text, "Yes" if claim.holds(scene) else "No"
+
+
+def open_question(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
+    """A question whose answer is a word; None where the scene leaves the answer open."""
+    thing = scene.objects[int(rng.integers(len(scene.objects)))]
+    alike = [o for o in scene.objects if o.shape == thing.shape]
+    others = sorted({o.shape for o in scene.objects} - {thing.shape})
+    kind = str(rng.choice(["color", "size", "pattern", "background", "count", "relation"]))
+    if kind == "background":
+        return "What is the background?", scene.background
+    if kind == "count":
+        return f"How many {PLURALS[thing.shape]}? Answer a digit.", str(len(alike))
+    if kind == "relation":
+        other = str(rng.choice(others)) if others else ""
+        held = [r for r in RELATIONS if Claim("spatial", thing.shape, r, other).holds(scene)]
+        if len(held) != 1:
+            return None
+        return f"Where is the {thing.shape} from the {other}?", held[0].split()[0]
+    answers = {str(getattr(o, kind) or "plain") for o in alike}
+    return (f"What {kind} is the {thing.shape}?", answers.pop()) if len(answers) == 1 else None
+
+
 def random_example(
-    rng: np.random.Generator, with_prompt: bool
+    rng: np.random.Generator, with_prompt: bool, drill: bool = False
 ) -> tuple[Scene, str, list[tuple[str, str]]]:
     """A scene, the text of the prefix (empty without prompt) and its (question, answer) pairs."""
     spec = random_spec(rng)
@@ -159,6 +209,8 @@ def random_example(
         style = "synthetic" if rng.random() < 0.6 else "real"
         elements = [c.element() for c in claims(spec)]
         prefix = PromptTemplate().prefix(prompt_text(spec, style), elements, style)
+    if drill:
+        return scene, prefix, drills(spec, scene, rng)
     return scene, prefix, questions(spec, scene, with_prompt, rng)
 
 
@@ -189,12 +241,12 @@ def encode_example(
     end = backbone.encode_markup("<|im_end|>")
     before_answer = backbone.encode_markup(backbone.markup.before_answer)
     branches, n_answers, targets, in_caption = [], [], [], []
-    for i, (question, answer) in enumerate(pairs):
+    for question, answer in pairs:
         tokens = backbone.encode_text(answer) + end
         branches.append(backbone.encode_text(question) + before_answer + tokens[:-1])
         n_answers.append(len(tokens))
         targets += tokens
-        in_caption += [i == 0] * len(tokens)
+        in_caption += [question == CAPTION_QUESTION] * len(tokens)
     after = backbone.encode_markup(backbone.markup.after_image) + backbone.encode_text(prefix)
     sequence = pack(
         backbone.before_image_ids,
@@ -207,50 +259,61 @@ def encode_example(
     return sequence, targets, in_caption
 
 
-def pretrain(family: str, steps: int, batch_size: int, seed: int, lr: float = 1e-3) -> Backbone:
-    """Trains a tiny backbone from random weights; logs loss and yes/no accuracy.
-
-    Args:
-        family: A key of the registry.
-        steps: Optimiser steps.
-        batch_size: Images a step.
-        seed: Of weights and data.
-        lr: Peak learning rate of the one-cycle schedule.
-    """
+def new_backbone(family: str, seed: int) -> Backbone:
+    """A tiny backbone of random weights, with its tokenizer."""
     from transformers import PreTrainedTokenizerFast
 
     torch.manual_seed(seed)
     model = tiny.build_model(family)
-    fast = tiny.build_tokenizer(corpus())
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=fast, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+        tokenizer_object=tiny.build_tokenizer(corpus()),
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
     )
     cls = registry.family_class(family)
     spec = cls.image_spec_from(model.config.to_dict(), tiny.preprocessor_config(family))
-    backbone = cls(model, tokenizer, spec, Source(f"tiny-{family}", "", family, ""))
+    return cls(model, tokenizer, spec, Source(f"tiny-{family}", "", family, ""))
+
+
+def train(
+    backbone: Backbone, steps: int, batch_size: int, seed: int, drill: bool, lr: float = 1e-3
+) -> None:
+    """One phase of pre-training, in place; logs loss and yes/no accuracy.
+
+    Args:
+        backbone: From :func:`new_backbone`, or an earlier phase.
+        steps: Optimiser steps.
+        batch_size: Images a step.
+        seed: Of the data.
+        drill: Captions and some questions, or questions only.
+        lr: Peak learning rate of the one-cycle schedule.
+    """
+    model, spec = backbone.model, backbone.image_spec
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     model.train()
     started, seen = time.monotonic(), np.zeros(3)
     for step in range(steps):
-        rng = np.random.default_rng([7919, seed, step])
+        rng = np.random.default_rng([7919, seed, step, *([1] if drill else [])])
         images, sequences, targets, in_caption = [], [], [], []
         with_prompt = bool(rng.random() < WITH_PROMPT)  # alike lengths in a batch: less padding
         for _ in range(batch_size):
-            scene, prefix, pairs = random_example(rng, with_prompt)
+            scene, prefix, pairs = random_example(rng, with_prompt, drill)
             image = spec.prepare(np.asarray(render(scene, tiny.IMAGE_SIDE)))
             sequence, target, mine = encode_example(backbone, prefix, pairs, image)
             images.append(image)
             sequences.append(sequence)
             targets += target
             in_caption += mine
-        hidden_AD = backbone.answer_hidden(
-            backbone.encode_images(images), collate(sequences, "cpu")
+        features_VD = backbone.encode_images(images)
+        logits_AV = backbone.logits(
+            backbone.answer_hidden(features_VD, collate(sequences, backbone.device))
         )
-        logits_AV = backbone.logits(hidden_AD)
         target_A, caption_A = torch.tensor(targets), torch.tensor(in_caption)
         loss_A = functional.cross_entropy(logits_AV, target_A, reduction="none")
-        loss = loss_A[caption_A].mean() + loss_A[~caption_A].mean()
+        loss = loss_A[~caption_A].mean()
+        if caption_A.any():
+            loss = loss + loss_A[caption_A].mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -262,16 +325,18 @@ def pretrain(family: str, steps: int, batch_size: int, seed: int, lr: float = 1e
         if (step + 1) % 50 == 0:
             pace = (time.monotonic() - started) / (step + 1)
             log.info(
-                "step %d/%d loss %.3f caption %.3f yes/no accuracy %.3f, %.2f s a step",
-                step + 1,
-                steps,
-                seen[1] / seen[0],
-                float(loss_A[caption_A].detach().mean()),
-                seen[2] / seen[0],
-                pace,
+                f"step {step + 1}/{steps} loss {seen[1] / seen[0]:.3f} "
+                f"yes/no accuracy {seen[2] / seen[0]:.3f}, {pace:.2f} s a step"
             )
             seen[:] = 0
     model.eval()
+
+
+def pretrain(family: str, steps: tuple[int, int], batch_size: int, seed: int) -> Backbone:
+    """Both phases: to describe and see, then to answer."""
+    backbone = new_backbone(family, seed)
+    for drill, n in enumerate(steps):
+        train(backbone, n, batch_size, seed, drill=bool(drill))
     return backbone
 
 
@@ -281,15 +346,16 @@ def _yes_no_ids(backbone: Backbone) -> list[int]:
 
 def main() -> None:
     """Command line: see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--family", choices=sorted(registry.FAMILIES), required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, nargs=2, default=(2000, 1000), metavar="N")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    backbone = pretrain(args.family, args.steps, args.batch_size, args.seed)
+    torch.set_num_threads(1)  # so that sums do not depend on the number of cores
+    backbone = pretrain(args.family, tuple(args.steps), args.batch_size, args.seed)
     tokenizer = backbone.tokenizer.backend_tokenizer
     tiny.save(backbone.model, tokenizer, args.family, args.out)
     log.info("written to %s", args.out)

@@ -39,6 +39,8 @@ class QwenImageSpec:
         min_pixels: Smallest area after resizing.
         max_pixels: Largest area after resizing.
         normalization: Of the pixel values.
+        max_tokens: Most image tokens; None leaves the family's rule alone, which exceeds
+            ``max_pixels`` for thin images and where both limits are equal.
     """
 
     patch: int = 14
@@ -46,6 +48,7 @@ class QwenImageSpec:
     min_pixels: int = 56 * 56
     max_pixels: int = 28 * 28 * 1280
     normalization: Normalization = Normalization()
+    max_tokens: int | None = None
 
     @property
     def factor(self) -> int:
@@ -71,7 +74,13 @@ class QwenImageSpec:
             scale = math.sqrt(self.min_pixels / (width * height))
             w, h = math.ceil(width * scale / f) * f, math.ceil(height * scale / f) * f
         rows, columns = h // f, w // f
-        return ImagePlan(w, h, rows * columns, (rows, columns))
+        if self.max_tokens is not None and rows * columns > self.max_tokens:
+            if rows < columns:
+                columns = max(1, self.max_tokens // rows)
+            else:
+                rows = max(1, self.max_tokens // columns)
+            rows, columns = min(rows, self.max_tokens), min(columns, self.max_tokens)
+        return ImagePlan(columns * f, rows * f, rows * columns, (rows, columns))
 
     def prepare(self, image_HWC: NDArray[np.uint8]) -> PreparedImage:
         """See :class:`ImageSpec`."""
@@ -83,7 +92,12 @@ class QwenImageSpec:
     def limited(self, max_visual_tokens: int) -> QwenImageSpec:
         """See :class:`ImageSpec`."""
         most = min(self.max_pixels, max_visual_tokens * self.factor**2)
-        return replace(self, max_pixels=most, min_pixels=min(self.min_pixels, most))
+        return replace(
+            self,
+            max_pixels=most,
+            min_pixels=min(self.min_pixels, most),
+            max_tokens=min(max_visual_tokens, self.max_tokens or max_visual_tokens),
+        )
 
     def patchify(self, pixels_CHW: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
         """Normalised pixels to flat patches in token order.

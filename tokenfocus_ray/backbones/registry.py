@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from tokenfocus_ray.backbones.base import Backbone, ImageSpec, Source, folder_file
 from tokenfocus_ray.errors import BackboneError, did_you_mean
 
@@ -24,6 +26,10 @@ FAMILIES = {
     "internvl": "tokenfocus_ray.backbones.internvl:InternVL",
 }
 WEIGHTS = Path(__file__).parent / "weights"
+#: What loading raises; AssertionError is torch's, for a device that its build does not have.
+_LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, AssertionError, SafetensorError)
+#: Files of a backbone's folder that decide a score.
+SCORING_SUFFIXES = {".json", ".safetensors", ".bin", ".txt", ".model"}
 #: Backbones that ship with the package.
 BUILT_IN = ("tiny-qwen2_5_vl", "tiny-internvl")
 
@@ -56,7 +62,7 @@ def resolve(name: str, revision: str | None = None) -> Source:
             f"unknown backbone {name!r}: neither built in, nor a folder, nor a hub id "
             f"(owner/name). {did_you_mean(name, [*BUILT_IN])}"
         )
-    config = json.loads(folder_file(folder, "config.json", "backbone").read_text())
+    config = _parse(folder_file(folder, "config.json", "backbone"))
     family = _family_of(config, name)
     return Source(name, folder, family, _fingerprint(Path(folder)))
 
@@ -80,21 +86,48 @@ def load(
         BackboneError: naming the folder or id and the cause.
     """
     import transformers
-    from safetensors import SafetensorError
 
     cls = family_class(source.family)
-    revision = None if Path(source.location).is_dir() else source.revision
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, revision=revision)
-        model = getattr(transformers, cls.auto_class).from_pretrained(
-            source.location, revision=revision, dtype=dtype, attn_implementation="sdpa"
-        )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        raise BackboneError(
-            f"backbone {source.name!r} cannot be loaded from {source.location!r}: {error}"
-        ) from error
+    tokenizer = load_tokenizer(source)
     spec = image_spec(source, max_visual_tokens)
-    return cls(model.to(device).eval(), tokenizer, spec, source)
+    try:
+        model = (
+            getattr(transformers, cls.auto_class)
+            .from_pretrained(
+                source.location,
+                revision=_hub_revision(source),
+                dtype=dtype,
+                attn_implementation="sdpa",
+            )
+            .to(device)
+        )
+    except _LOAD_ERRORS as error:
+        raise _not_loadable(source, error) from error
+    return cls(model.eval(), tokenizer, spec, source)
+
+
+def load_tokenizer(source: Source) -> Any:
+    """The tokenizer of a resolved backbone.
+
+    Raises:
+        BackboneError: naming the folder or id and the cause.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source.location, revision=_hub_revision(source))
+    except _LOAD_ERRORS as error:
+        raise _not_loadable(source, error) from error
+
+
+def _hub_revision(source: Source) -> str | None:
+    return None if Path(source.location).is_dir() else source.revision
+
+
+def _not_loadable(source: Source, error: Exception) -> BackboneError:
+    return BackboneError(
+        f"backbone {source.name!r} cannot be loaded from {source.location!r}: {error}"
+    )
 
 
 def image_spec(source: Source, max_visual_tokens: int | None = None) -> ImageSpec:
@@ -105,7 +138,13 @@ def image_spec(source: Source, max_visual_tokens: int | None = None) -> ImageSpe
     """
     files = {"config.json": True, "preprocessor_config.json": False}
     config, preprocessor = (_read_json(source, f, must) for f, must in files.items())
-    spec = family_class(source.family).image_spec_from(config, preprocessor)
+    try:
+        spec = family_class(source.family).image_spec_from(config, preprocessor)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BackboneError(
+            f"backbone {source.name!r}: config.json or preprocessor_config.json does not say how "
+            f"images are cut ({type(error).__name__}: {error})"
+        ) from error
     if max_visual_tokens is None:
         return spec
     if max_visual_tokens < 1:
@@ -118,7 +157,7 @@ def _read_json(source: Source, name: str, must_exist: bool) -> Mapping[str, Any]
         path: Path | None = Path(source.location) / name
         path = path if path and path.is_file() else None
     else:
-        from transformers.utils import cached_file
+        from transformers.utils.hub import cached_file
 
         found = cached_file(
             source.location,
@@ -127,7 +166,16 @@ def _read_json(source: Source, name: str, must_exist: bool) -> Mapping[str, Any]
             _raise_exceptions_for_missing_entries=must_exist,
         )
         path = Path(found) if found else None
-    data: Mapping[str, Any] = json.loads(path.read_text()) if path else {}
+    return _parse(path) if path else {}
+
+
+def _parse(path: Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{str(path)!r} cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise BackboneError(f"{str(path)!r} must hold an object, got {type(data).__name__}")
     return data
 
 
@@ -137,10 +185,11 @@ def _resolve_hub(name: str, revision: str | None) -> Source:
     try:
         config = AutoConfig.from_pretrained(name, revision=revision)
     except (OSError, ValueError) as error:
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise BackboneError(
             f"backbone {name!r} is no folder here and cannot be fetched from the model hub: "
-            f"{str(error).splitlines()[0]} Give a folder that holds config.json, or one of the "
-            f"built-in backbones: {', '.join(BUILT_IN)}"
+            f"{cause} Give a folder that holds config.json, or one of the built-in backbones: "
+            f"{', '.join(BUILT_IN)}"
         ) from error
     family = _family_of(config.to_dict(), name)
     return Source(name, name, family, getattr(config, "_commit_hash", None) or revision or "main")
@@ -157,10 +206,16 @@ def _family_of(config: Mapping[str, Any], name: str) -> str:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Config bytes, and name and size of each weight file: quick for 100 GB, stable on copying."""
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(f"{path.name}:{path.stat().st_size}".encode())
+    """Hash of every file that decides a score; of a large one, its size and both ends.
+
+    Quick for 100 GB, and stable on copying.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in SCORING_SUFFIXES):
+        size, end = path.stat().st_size, 1 << 24
+        digest.update(f"{path.name}:{size}".encode())
         with path.open("rb") as file:
-            digest.update(file.read(1 << 20))  # header and first tensors
+            digest.update(file.read(end))
+            file.seek(max(file.tell(), size - end))
+            digest.update(file.read())
     return digest.hexdigest()[:16]

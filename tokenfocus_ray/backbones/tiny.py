@@ -113,7 +113,7 @@ def build_model(family: str) -> Any:
         )
         return transformers.Qwen2_5_VLForConditionalGeneration(config)
     assert family == "internvl", family
-    config = transformers.InternVLConfig(
+    internvl = transformers.InternVLConfig(
         text_config={
             **_TEXT,
             "model_type": "qwen2",
@@ -137,7 +137,7 @@ def build_model(family: str) -> Any:
         downsample_ratio=0.5,
         tie_word_embeddings=True,
     )
-    return transformers.InternVLForConditionalGeneration(config)
+    return transformers.InternVLForConditionalGeneration(internvl)
 
 
 def preprocessor_config(family: str) -> dict[str, Any]:
@@ -172,6 +172,7 @@ def save(model: Any, tokenizer: Any, family: str, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # written readable by its owner only
     tokenizer.save(str(folder / "tokenizer.json"))
     files = {
         "preprocessor_config.json": preprocessor_config(family),

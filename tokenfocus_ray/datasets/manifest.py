@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
+from pyarrow import csv
 
 from tokenfocus_ray.errors import ManifestError, did_you_mean
 from tokenfocus_ray.schema import SCORE_SCHEMA
@@ -97,25 +98,73 @@ def passthrough(names: Sequence[str], columns: Columns) -> dict[str, str]:
     Image bytes stay behind (the output would be a second copy of the data set); a name that a score
     column needs gets the prefix ``input_``.
     """
-    taken = set(SCORE_SCHEMA.names)
-    keep = [n for n in names if n not in (columns.image, columns.sample_id)]
-    return {n: f"input_{n}" if n in taken else n for n in keep}
+    roles = {columns.prompt, columns.image_uri, columns.elements, columns.prompt_type}
+    left = {columns.image, columns.sample_id} - roles
+    keep = [n for n in names if n not in left]
+    taken = {*SCORE_SCHEMA.names, *keep}
+    out: dict[str, str] = {}
+    for name in keep:
+        new = name
+        if name in SCORE_SCHEMA.names:
+            while new in taken:
+                new = f"input_{new}"
+        out[name] = new
+        taken.add(new)
+    return out
 
 
-def read_small(path: Path) -> pa.Table:
+def read_small(path: Path, mapping: Mapping[str, str] | None = None) -> pa.Table:
     """Reads a text manifest (``.csv``, ``.tsv``, ``.jsonl``) whole.
+
+    Columns that have a role are read as text: an id keeps its zeros, and a prompt may be ``null``
+    or a date.
+
+    Args:
+        path: The file.
+        mapping: Role -> column name, as for :func:`find_columns`.
 
     Raises:
         ManifestError: the file cannot be parsed.
     """
     try:
-        if path.suffix in (".csv", ".tsv"):
-            parse = pa.csv.ParseOptions(
-                delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True
-            )
-            # prompts such as "null" or "1984" are text, so strings are never nulls
-            convert = pa.csv.ConvertOptions(strings_can_be_null=False)
-            return pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
-        return pa.json.read_json(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        if path.suffix == ".jsonl":
+            return _read_jsonl(path)
+        texts = [
+            *(mapping or {}).values(),
+            *(name for tried in CONVENTIONS.values() for name in tried),
+        ]
+        convert = csv.ConvertOptions(
+            column_types=dict.fromkeys(texts, pa.string()), strings_can_be_null=False
+        )
+        parse = csv.ParseOptions(
+            delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True
+        )
+        return csv.read_csv(path, parse_options=parse, convert_options=convert)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, ValueError) as error:
         raise ManifestError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from error
+
+
+def _read_jsonl(path: Path) -> pa.Table:
+    rows: list[dict[str, Any]] = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                where = f"line {number}, character {error.pos + 1}"
+                raise ValueError(f"{where}: {error.msg}") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number}: wanted an object, got {type(row).__name__}")
+            # objects of different keys would become one struct with the keys of all rows
+            rows.append({k: json.dumps(v) if isinstance(v, dict) else v for k, v in row.items()})
+    if not rows:
+        raise ValueError("it has no rows")
+    columns: dict[str, pa.Array[Any]] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        try:
+            columns[name] = pa.array([row.get(name) for row in rows])
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise ValueError(f"column {name!r}: {error}") from None
+    return pa.table(columns)

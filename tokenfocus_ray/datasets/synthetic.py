@@ -44,6 +44,8 @@ IMPORTANCE = {
     "location": 1.0,
 }
 MAX_ELEMENTS = 8
+#: Share of the prompts in the test split.
+TEST_SHARE = 0.25
 IMAGE_SIZE = 224
 
 
@@ -237,41 +239,42 @@ class Annotators:
         return tuple(int(claim.holds(scene) != flip) for flip in flips)
 
 
-def generate(n_samples: int, seed: int, test_share: float = 0.25) -> Iterator[LabelledSample]:
+def generate(n_samples: int, seed: int) -> Iterator[LabelledSample]:
     """Yields labelled samples, all generators for one prompt after another.
 
     Args:
-        n_samples: Number of images; at least one prompt goes to each split.
+        n_samples: Number of images; from 24 on, both splits have a prompt.
         seed: Equal seeds give equal samples, and a larger ``n_samples`` only adds some.
-        test_share: Share of prompts in the test split.
     """
     annotators = Annotators(np.random.default_rng([seed, 0]))
-    per_prompt = len(GENERATORS)
-    every = round(1 / test_share)
-    for index in range(n_samples):
-        number, which = divmod(index, per_prompt)
-        rng_prompt = np.random.default_rng([seed, 1, number])
-        spec = random_spec(rng_prompt)
-        style = "synthetic" if rng_prompt.random() < 0.6 else "real"
+    every, texts, left = round(1 / TEST_SHARE), set[str](), n_samples
+    for number in range(-(-n_samples // len(GENERATORS))):
+        rng = np.random.default_rng([seed, 1, number])
+        prompt = ""
+        while not prompt or prompt in texts:  # a prompt stands once, or it could be in both splits
+            spec = random_spec(rng)
+            style = "synthetic" if rng.random() < 0.6 else "real"
+            prompt = prompt_text(spec, style)
+        texts.add(prompt)
         asked = claims(spec)
         if len(asked) > MAX_ELEMENTS:
-            keep = sorted(rng_prompt.permutation(len(asked))[:MAX_ELEMENTS])
-            asked = [asked[i] for i in keep]
-        rng = np.random.default_rng([seed, 2, number, which])
-        generator = GENERATORS[which]
-        scene = lay_out(generator.imagine(spec, rng), rng)
-        quality = alignment(spec, scene)
-        yield LabelledSample(
-            prompt_id=f"{number:05d}",
-            prompt=prompt_text(spec, style),
-            prompt_type=style,
-            split="test" if number % every == every - 1 else "train",
-            generator=generator.name,
-            img_path=f"{generator.name}/{number:05d}.png",
-            elements=tuple(c.element() for c in asked),
-            truth=tuple(c.holds(scene) for c in asked),
-            quality=quality,
-            total_scores=annotators.rate(quality, rng),
-            element_labels=tuple(annotators.check(c, scene, rng) for c in asked),
-            scene=scene,
-        )
+            asked = [asked[i] for i in sorted(rng.permutation(len(asked))[:MAX_ELEMENTS])]
+        for which, generator in enumerate(GENERATORS[:left]):
+            rng = np.random.default_rng([seed, 2, number, which])
+            scene = lay_out(generator.imagine(spec, rng), rng)
+            quality = alignment(spec, scene)
+            yield LabelledSample(
+                prompt_id=f"{number:05d}",
+                prompt=prompt,
+                prompt_type=style,
+                split="test" if number % every == every - 1 else "train",
+                generator=generator.name,
+                img_path=f"{generator.name}/{number:05d}.png",
+                elements=tuple(c.element() for c in asked),
+                truth=tuple(c.holds(scene) for c in asked),
+                quality=quality,
+                total_scores=annotators.rate(quality, rng),
+                element_labels=tuple(annotators.check(c, scene, rng) for c in asked),
+                scene=scene,
+            )
+        left -= len(GENERATORS)

@@ -6,26 +6,34 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import ray
 
 from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones.base import ImageSpec
+from tokenfocus_ray.backbones.lora import check_adapters
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.manifest import find_columns, read_small
 from tokenfocus_ray.distributed.session import cluster_gpus, ray_session
 from tokenfocus_ray.distributed.stages import PrepareStage, ScoreStage
-from tokenfocus_ray.errors import ManifestError, OutputError, TokenFocusError
+from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError, TokenFocusError
+from tokenfocus_ray.scoring.levels import LevelVocabulary
 
-#: Rows that a decoding task takes at a time: large enough to amortise a task, small enough to spread.
+#: Rows that a decoding task takes at a time: enough to amortise a task, few enough to spread.
 PREPARE_ROWS = 32
 #: Rows that a scorer takes at a time: several micro-batches, so that sorting by length pays.
 SCORE_ROWS = 128
+#: Logical CPUs of a scoring actor: a fraction, so that the stages that feed it find a place.
+ACTOR_CPUS = 0.5
+#: Logical CPUs that reading, decoding and writing need at the least, beside the actors.
+FEEDING_CPUS = 2
 #: Written beside the Parquet files; readers of a folder skip names that start with an underscore.
 RUN_FILE = "_run.json"
 
@@ -90,20 +98,22 @@ def score_manifest(
     path = Path(manifest)
     if not path.exists():
         raise ManifestError(f"manifest {manifest!r} does not exist")
-    source = registry.resolve(config.backbone, config.revision)
-    spec = registry.image_spec(source, config.max_visual_tokens)
     base = images or str(path if path.is_dir() else path.parent)
     if not Path(base).is_dir():
         raise ManifestError(f"image folder {base!r} is not a directory")
-    folder = _prepare_output(out, overwrite)
+    folder = _check_output(out, overwrite)
+    spec = check_scorer(config)
     with ray_session():
-        dataset, n_rows = _read(path)
+        dataset, n_rows = _read(path, mapping or {})
         columns = find_columns(dataset.schema().names, mapping or {}, manifest)
         gpus = cluster_gpus()
         n_actors = workers or gpus or 1
         threads = None if gpus else max(1, (os.cpu_count() or 1) // n_actors)
+        _check_budget(n_actors, gpus, ray.cluster_resources().get("CPU", 0))
+        _make_output(folder)
+        prepare: Any = PrepareStage(columns, spec, os.path.abspath(base))  # Arrow tables only
         prepared = dataset.map_batches(
-            PrepareStage(columns, spec, os.path.abspath(base)),
+            prepare,
             batch_size=PREPARE_ROWS,
             batch_format="pyarrow",
         )
@@ -114,7 +124,7 @@ def score_manifest(
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=n_actors),
             num_gpus=1 if gpus else 0,
-            num_cpus=None if gpus else 0.5,  # the rest of a small machine feeds it
+            num_cpus=ACTOR_CPUS,
         )
         try:
             scored.write_parquet(str(folder.resolve()))
@@ -129,27 +139,68 @@ def score_manifest(
     return summary
 
 
-def _prepare_output(out: str, overwrite: bool) -> Path:
+def check_scorer(config: ScoringConfig) -> ImageSpec:
+    """Finds what would make every actor fail, before one is started and without the weights.
+
+    Returns:
+        How the backbone wants its images.
+
+    Raises:
+        BackboneError, AdapterError, LevelError: as the actors would.
+    """
+    source = registry.resolve(config.backbone, config.revision)
+    spec = registry.image_spec(source, config.max_visual_tokens)
+    check_adapters(config.adapters)
+    tokenizer = registry.load_tokenizer(source)
+    context = registry.family_class(source.family).markup.before_answer
+    for levels in (config.total_levels, config.element_levels):
+        LevelVocabulary.of(levels).token_ids(
+            lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]),
+            context,
+            source.name,
+        )
+    return spec
+
+
+def _check_budget(n_actors: int, gpus: int, cpus: float) -> None:
+    """A pool that holds every CPU starves the tasks that feed it, and the job waits for ever."""
+    needed = n_actors * ACTOR_CPUS + FEEDING_CPUS
+    if needed > cpus:
+        raise ConfigError(
+            f"--workers {n_actors} needs {needed:g} logical CPUs ({ACTOR_CPUS:g} each, "
+            f"{FEEDING_CPUS} to feed them), but the session has {cpus:g}; use at most "
+            f"{max(0, int((cpus - FEEDING_CPUS) / ACTOR_CPUS))} workers"
+        )
+    if gpus and n_actors > gpus:
+        raise ConfigError(f"--workers {n_actors} needs a GPU each, but the session has {gpus}")
+
+
+def _check_output(out: str, overwrite: bool) -> Path:
     folder = Path(out)
     if "://" in out:
         raise OutputError(f"output {out!r}: only local folders can be written to as yet")
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise OutputError(f"output {out!r} is a file; give a folder")
-        if folder.is_dir() and any(folder.iterdir()):
-            if not overwrite:
-                raise OutputError(
-                    f"output folder {out!r} is not empty; choose another, or add --overwrite to "
-                    f"delete what is in it"
-                )
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"output folder {out!r} cannot be made: {error.strerror}") from error
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"output {out!r} is a file; give a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise OutputError(
+            f"output folder {out!r} is not empty; choose another, or add --overwrite to delete "
+            f"what is in it"
+        )
     return folder
 
 
-def _read(path: Path) -> tuple[ray.data.Dataset, int]:
+def _make_output(folder: Path) -> None:
+    try:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(
+            f"output folder {str(folder)!r} cannot be made: {error.strerror}"
+        ) from error
+
+
+def _read(path: Path, mapping: Mapping[str, str]) -> tuple[ray.data.Dataset, int]:
     """The manifest as a data set, and its number of rows."""
     if path.is_dir() or path.suffix == ".parquet":
         try:
@@ -160,11 +211,11 @@ def _read(path: Path) -> tuple[ray.data.Dataset, int]:
     if path.suffix == ".json":
         table = read_evalmuse(str(path))
     elif path.suffix in (".csv", ".tsv", ".jsonl"):
-        table = read_small(path)
+        table = read_small(path, mapping)
     else:
         raise ManifestError(
-            f"manifest {str(path)!r}: cannot tell its format from {path.suffix!r}; wanted .parquet, "
-            f".csv, .tsv, .jsonl or .json (EvalMuse)"
+            f"manifest {str(path)!r}: cannot tell its format from {path.suffix!r}; wanted "
+            f".parquet, .csv, .tsv, .jsonl or .json (EvalMuse)"
         )
     if table.num_rows == 0:
         raise ManifestError(f"manifest {str(path)!r} has no rows")
@@ -189,8 +240,5 @@ def _summarise(folder: Path, n_rows: int, seconds: float) -> RunSummary:
             f"{folder}: {table.num_rows} rows were written for {n_rows} rows of the manifest; the "
             f"output is incomplete: run again with --overwrite"
         )
-    codes = table.filter(pc.equal(table["status"], "unscored"))["error_code"]
-    unscored = {
-        str(item["values"]): int(item["counts"]) for item in codes.value_counts().to_pylist()
-    }
+    unscored = dict(Counter(code for code in table["error_code"].to_pylist() if code is not None))
     return RunSummary(str(folder), n_rows, n_rows - sum(unscored.values()), unscored, seconds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,23 +19,20 @@ from tokenfocus_ray.datasets.manifest import Columns, passthrough
 from tokenfocus_ray.errors import ImageDecodeError, RowError
 from tokenfocus_ray.schema import SCORE_SCHEMA, ScoreRow, sample_id
 from tokenfocus_ray.scoring.image import decode, fetch
+from tokenfocus_ray.scoring.request import Request, image_reference, read_elements
 
-if TYPE_CHECKING:
-    from tokenfocus_ray.scoring.request import Request
-
+_PREPARED_COLUMNS: dict[str, pa.DataType] = {
+    "tokenfocus_id": pa.string(),
+    "tokenfocus_tiles": pa.large_binary(),
+    "tokenfocus_tiles_shape": pa.list_(pa.int32()),
+    "tokenfocus_grid": pa.list_(pa.int32()),
+    "tokenfocus_n_visual_tokens": pa.int32(),
+    "tokenfocus_size": pa.list_(pa.int32()),
+    "tokenfocus_error_code": pa.string(),
+    "tokenfocus_error_message": pa.string(),
+}
 #: Columns that exist between the two stages only.
-PREPARED = pa.schema(
-    [
-        ("tokenfocus_id", pa.string()),
-        ("tokenfocus_tiles", pa.large_binary()),
-        ("tokenfocus_tiles_shape", pa.list_(pa.int32())),
-        ("tokenfocus_grid", pa.list_(pa.int32())),
-        ("tokenfocus_n_visual_tokens", pa.int32()),
-        ("tokenfocus_size", pa.list_(pa.int32())),
-        ("tokenfocus_error_code", pa.string()),
-        ("tokenfocus_error_message", pa.string()),
-    ]
-)
+PREPARED = pa.schema(_PREPARED_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +67,9 @@ class PrepareStage:
         uri = row[c.image_uri] if c.image_uri else None
         prompt = _text(row[c.prompt]) or ""
         given = row[c.sample_id] if c.sample_id else None
-        reference: str | bytes = str(uri) if uri is not None else _reference(value)
+        reference = image_reference(uri) or image_reference(value) or b""
         record: dict[str, Any] = {
-            "tokenfocus_id": str(given) if given is not None else sample_id(reference, prompt)
+            "tokenfocus_id": sample_id(reference, prompt) if given in (None, "") else str(given)
         }
         try:
             prepared = self.image_spec.prepare(self._decode(value, uri))
@@ -90,22 +87,18 @@ class PrepareStage:
         }
 
     def _decode(self, value: Any, uri: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        if value is not None:
+        if isinstance(value, Mapping):
+            value = value.get("path") if value.get("bytes") is None else value["bytes"]
+        if isinstance(value, bytes):
             return decode(value)
+        uri = value if value is not None else uri
         if uri is None or not str(uri).strip():
             raise ImageDecodeError(
                 "image_missing",
-                f"the row has no image: its column {self.columns.image_uri or self.columns.image!r} "
-                f"is empty; give bytes, a path or a URI",
+                f"the row has no image: column {self.columns.image_uri or self.columns.image!r} is "
+                f"empty; give bytes, a path or a URI",
             )
-        return decode(fetch(str(uri), self.base), where=str(uri))
-
-
-def _reference(value: Any) -> str | bytes:
-    if isinstance(value, Mapping):
-        path, data = value.get("path"), value.get("bytes")
-        return data if data is not None else str(path)
-    return value if isinstance(value, bytes) else str(value)
+        return decode(fetch(str(uri), self.base), where=f"image {str(uri)!r}")
 
 
 def _text(value: Any) -> str | None:
@@ -147,8 +140,6 @@ class ScoreStage:
         return kept.replace_schema_metadata(self.scorer.metadata)
 
     def _requests(self, table: pa.Table) -> Iterator[Request]:
-        from tokenfocus_ray.scoring.request import Request, read_elements
-
         c = self.columns
         used = [n for n in (c.prompt, c.elements, c.prompt_type) if n]
         wanted = [*dict.fromkeys(used), *(n for n in PREPARED.names if n != "tokenfocus_tiles")]
@@ -163,7 +154,7 @@ class ScoreStage:
             )
 
 
-def _prepared(row: Mapping[str, Any], tiles: pa.Scalar) -> PreparedImage | RowError:
+def _prepared(row: Mapping[str, Any], tiles: Any) -> PreparedImage | RowError:
     if row["tokenfocus_error_code"] is not None:
         return ImageDecodeError(row["tokenfocus_error_code"], row["tokenfocus_error_message"])
     pixels = np.frombuffer(tiles.as_buffer(), dtype=np.uint8)  # no copy

@@ -58,8 +58,10 @@ def level_distribution(
     level_logits_BK = logits_BV.index_select(-1, index)
     log_total_B = torch.logsumexp(logits_BV, dim=-1)
     mass_B = torch.exp(torch.logsumexp(level_logits_BK, dim=-1) - log_total_B)
+    # over the vocabulary in both forms: a bad logit anywhere must not pass unseen
+    level_logits_BK = level_logits_BK - log_total_B.unsqueeze(-1)
     if normalization == "probs":
-        level_logits_BK = torch.exp(level_logits_BK - log_total_B.unsqueeze(-1))
+        level_logits_BK = level_logits_BK.exp()
     log_probs_BK = torch.log_softmax(level_logits_BK, dim=-1)
     probs_BK = log_probs_BK.exp()
     values_K = torch.tensor(values, dtype=probs_BK.dtype, device=probs_BK.device)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from tokenfocus_ray.errors import LevelError
 
@@ -13,7 +13,9 @@ from tokenfocus_ray.errors import LevelError
 class Encoder(Protocol):
     """Text to token ids, without adding special tokens of its own."""
 
-    def __call__(self, text: str, /) -> list[int]: ...
+    def __call__(self, text: str, /) -> list[int]:
+        """Ids of the text."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class LevelVocabulary:
             raise LevelError(f"level words must differ, got {list(self.words)}")
         if not all(math.isfinite(v) for v in self.values):
             raise LevelError(f"level values must be finite, got {list(self.values)}")
+
+    @classmethod
+    def of(cls, levels: Mapping[str, float]) -> Self:
+        """From word -> value, as configurations give it; the order of the words is kept."""
+        return cls(tuple(levels), tuple(float(v) for v in levels.values()))
 
     def token_ids(self, encode: Encoder, context: str, where: str) -> tuple[int, ...]:
         """The one token of each word, as it appears after the answer prefix.
@@ -80,11 +87,6 @@ class LevelVocabulary:
         """
         *head, last = self.words
         return f"Answer {', '.join(head)} or {last}."
-
-
-def levels_from(pairs: Sequence[tuple[str, float]]) -> LevelVocabulary:
-    """A vocabulary from (word, value) pairs, as configuration files give it."""
-    return LevelVocabulary(tuple(w for w, _ in pairs), tuple(float(v) for _, v in pairs))
 
 
 #: Total score 1..5 (paper; our default words, since the paper leaves them open).

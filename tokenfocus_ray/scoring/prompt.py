@@ -39,16 +39,19 @@ class PromptTemplate:
     element_question: str = "Does the image show {label}? {hint}"
     structure: bool = True
 
-    def prefix(self, prompt: str, elements: Sequence[Element], prompt_type: str | None) -> str:
+    def prefix(self, prompt: object, elements: Sequence[Element], prompt_type: str | None) -> str:
         """The text of the shared prefix, which follows the image.
 
         Raises:
-            PromptError: code ``prompt_empty`` when the prompt has no visible character.
+            PromptError: code ``prompt_empty`` when the prompt is no text or has no visible
+                character (a zero-width space is none).
         """
-        if not prompt or not prompt.strip():
+        if not isinstance(prompt, str) or not any(
+            c.isprintable() and not c.isspace() for c in prompt
+        ):
             raise PromptError(
                 "prompt_empty",
-                f"the prompt is empty (got {prompt!r}); give the text the image was made from",
+                f"the prompt is empty (got {prompt!r:.80}); give the text the image was made from",
             )
         parts = [self.prompt_line.format(prompt=prompt)]
         if self.structure:

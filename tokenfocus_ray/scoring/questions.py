@@ -46,6 +46,7 @@ class QuestionPacker:
 
         Raises:
             LevelError: a level word is not one token of the backbone's tokenizer.
+            BackboneError: the tokenizer merges line breaks with what follows.
         """
         self._backbone = backbone
         self._template = template
@@ -54,6 +55,7 @@ class QuestionPacker:
         self.total_ids, self.element_ids = (
             levels.token_ids(encode, context, backbone.source.name) for levels in self._levels
         )
+        backbone.encode_text(template.total_question)  # a tokenizer that cannot do it says so now
         self._before_image = backbone.before_image_ids
         self._after_image = encode(backbone.markup.after_image)
         self._before_answer = encode(context)
@@ -62,7 +64,7 @@ class QuestionPacker:
         self,
         index: int,
         image: PreparedImage,
-        prompt: str,
+        prompt: object,
         elements: tuple[Element, ...],
         prompt_type: str | None,
         token_budget: int,
@@ -81,15 +83,21 @@ class QuestionPacker:
             token_budget: Most tokens of a part, where the prefix leaves room for one question.
 
         Raises:
-            PromptError: the prompt is empty, or a question does not fit the context.
+            PromptError: the prompt is empty, a text is not valid Unicode, or a question does not
+                fit the context.
         """
         backbone = self._backbone
         text = self._template.prefix(prompt, elements, prompt_type)
+        questions = self._template.questions(elements, *self._levels)
+        try:
+            "".join([text, *questions]).encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(
+                "text_invalid",
+                f"the prompt or an element is not valid Unicode ({error}); write it again as UTF-8",
+            ) from None
         after = self._after_image + backbone.encode_text(text)
-        branches = [
-            backbone.encode_text(question) + self._before_answer
-            for question in self._template.questions(elements, *self._levels)
-        ]
+        branches = [backbone.encode_text(q) + self._before_answer for q in questions]
         n_prefix = len(self._before_image) + image.n_visual_tokens + len(after)
         longest = n_prefix + max(map(len, branches))
         if longest > backbone.context_length:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +19,14 @@ class Request:
 
     Attributes:
         sample_id: Id of the sample.
-        prompt: The text prompt; None becomes an unscored row.
+        prompt: The text prompt; anything but text becomes an unscored row.
         image: Prepared, or why there is none.
         elements: Elements, or why they cannot be read.
         prompt_type: ``"real"``, ``"synthetic"`` or None.
     """
 
     sample_id: str
-    prompt: str | None
+    prompt: object
     image: PreparedImage | RowError
     elements: Sequence[Element] | RowError = ()
     prompt_type: str | None = None
@@ -34,6 +35,19 @@ class Request:
     def n_elements(self) -> int:
         """Number of elements, 0 where they cannot be read."""
         return 0 if isinstance(self.elements, RowError) else len(self.elements)
+
+
+def image_reference(image: object) -> str | bytes | None:
+    """What names an image in the hash of a sample: its path or URI, else its encoded bytes.
+
+    None for pictures in memory, which have neither.
+    """
+    if isinstance(image, Mapping):
+        data = image.get("bytes")
+        image = image.get("path") if data is None else data
+    if isinstance(image, (bytes, bytearray)):
+        return bytes(image)
+    return str(image) if isinstance(image, (str, os.PathLike)) else None
 
 
 def read_elements(value: Any) -> Sequence[Element] | RowError:

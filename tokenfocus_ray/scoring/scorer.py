@@ -27,13 +27,14 @@ from tokenfocus_ray.errors import ConfigError, RowError
 from tokenfocus_ray.schema import ScoreRow, sample_id
 from tokenfocus_ray.scoring.answers import Answers
 from tokenfocus_ray.scoring.distribution import level_distribution
+from tokenfocus_ray.scoring.encoder import ImageEncoder
 from tokenfocus_ray.scoring.image import ImageSource, decode
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.prompt import PromptTemplate
 from tokenfocus_ray.scoring.questions import Part, QuestionPacker
-from tokenfocus_ray.scoring.request import Request, read_elements, unscored
+from tokenfocus_ray.scoring.request import Request, image_reference, read_elements, unscored
 
-#: Most tokens of a micro-batch, padding included. Measured flat beyond this on two CPU cores.
+#: Most tokens of a micro-batch, padding included.
 TOKEN_BUDGET = 8192
 #: Images decoded at a time by :meth:`AlignmentScorer.score`, so that a long list fits in memory.
 WINDOW = 64
@@ -76,10 +77,8 @@ class AlignmentScorer:
         self.config = config
         self.template = PromptTemplate(structure=config.structure)
         self.token_budget = token_budget
-        self.total_levels, self.element_levels = (
-            LevelVocabulary(tuple(levels), tuple(levels.values()))
-            for levels in (config.total_levels, config.element_levels)
-        )
+        self.total_levels = LevelVocabulary.of(config.total_levels)
+        self.element_levels = LevelVocabulary.of(config.element_levels)
         self._packer = QuestionPacker(
             backbone, self.template, self.total_levels, self.element_levels
         )
@@ -89,7 +88,7 @@ class AlignmentScorer:
         cls,
         name_or_folder: str | Path,
         *,
-        adapters: Mapping[str, str] | Sequence[str | Path] | None = None,
+        adapters: Mapping[str, str] | Sequence[str | Path] | str | Path | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
         token_budget: int = TOKEN_BUDGET,
@@ -100,7 +99,7 @@ class AlignmentScorer:
         Args:
             name_or_folder: Built-in name, folder or hub id.
             adapters: Member name -> adapter folder, or folders (members get the folders' names).
-            device: A GPU when there is one, else the CPU.
+            device: As torch names it; by default a GPU when there is one, else the CPU.
             dtype: ``"auto"`` is float32 on a CPU and bfloat16 on a GPU.
             token_budget: Most tokens of a micro-batch, padding included.
             **options: Other fields of :class:`~tokenfocus_ray.config.ScoringConfig`.
@@ -111,8 +110,16 @@ class AlignmentScorer:
             LevelError: a level word is not one token.
             ConfigError: an option is unknown or out of range.
         """
+        if isinstance(adapters, (str, Path)):
+            adapters = [adapters]
         if adapters is not None and not isinstance(adapters, Mapping):
-            adapters = {Path(folder).name: str(folder) for folder in adapters}
+            names = [Path(folder).name for folder in adapters]
+            if len(set(names)) != len(names):
+                raise ConfigError(
+                    f"adapters {[str(folder) for folder in adapters]}: two folders have one name; "
+                    f"give a mapping of member name to folder"
+                )
+            adapters = {name: str(f) for name, f in zip(names, adapters, strict=True)}
         values = {
             "backbone": str(name_or_folder),
             "adapters": dict(adapters or {}),
@@ -131,7 +138,10 @@ class AlignmentScorer:
         token_budget: int = TOKEN_BUDGET,
     ) -> Self:
         """Like :meth:`from_pretrained`, from a configuration."""
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        except RuntimeError as error:
+            raise ConfigError(f"device {device!r}: {str(error).splitlines()[0]}") from error
         auto = "float32" if device.type == "cpu" else "bfloat16"
         dtype = getattr(torch, auto if config.dtype == "auto" else config.dtype)
         source = registry.resolve(config.backbone, config.revision)
@@ -177,6 +187,8 @@ class AlignmentScorer:
         Raises:
             ValueError: the lists differ in length.
         """
+        if isinstance(prompts, str):
+            raise ValueError(f"prompts must be a list of texts, got one text: {prompts!r:.80}")
         n = len(images)
         columns = {
             "prompts": prompts,
@@ -226,11 +238,11 @@ class AlignmentScorer:
             prepared = self.backbone.image_spec.prepare(decode(image))
         except RowError as error:
             prepared = error
-        ref = str(image) if isinstance(image, (str, Path)) else b""
-        if isinstance(prepared, PreparedImage) and not ref:
-            ref = prepared.tiles_NHWC.tobytes()
+        reference = image_reference(image)
+        if reference is None and isinstance(prepared, PreparedImage):
+            reference = prepared.tiles_NHWC.tobytes()
         return Request(
-            sample_id(ref, prompt or ""),
+            sample_id(reference or b"", prompt if isinstance(prompt, str) else ""),
             prompt,
             prepared,
             read_elements(elements),
@@ -256,9 +268,10 @@ class AlignmentScorer:
                 answers[i] = Answers.empty(*shape, request.n_elements)
             except RowError as error:
                 rows[i] = unscored(request, error)
+        encoder = ImageEncoder(self.backbone, [requests[p.request].image for p in parts])
         with torch.inference_mode():
             for indices in micro_batches([len(p.sequence) for p in parts], self.token_budget):
-                self._run([parts[i] for i in indices], requests, answers)
+                self._run([parts[i] for i in indices], requests, encoder, answers)
         for i, answer in answers.items():
             rows[i] = answer.row(requests[i], self.backbone.members)
         return [rows[i] for i in range(len(requests))]
@@ -271,7 +284,7 @@ class AlignmentScorer:
         return self._packer.pack(
             index,
             request.image,
-            request.prompt or "",
+            request.prompt,
             tuple(request.elements),
             request.prompt_type,
             self.token_budget,
@@ -281,6 +294,7 @@ class AlignmentScorer:
         self,
         parts: Sequence[Part],
         requests: Sequence[Request],
+        encoder: ImageEncoder,
         answers: dict[int, Answers],
     ) -> None:
         backbone = self.backbone
@@ -293,11 +307,9 @@ class AlignmentScorer:
         total_A = [a for a, (_, question) in enumerate(owners_A) if question == 0]
         element_A = [a for a, (_, question) in enumerate(owners_A) if question > 0]
         images = [requests[p.request].image for p in parts]
-        features_VD: torch.Tensor | None = None
         for m, member in enumerate(backbone.members):
             backbone.select(member)
-            if features_VD is None or not backbone.shares_vision:
-                features_VD = self._features(images)
+            features_VD = encoder(images, m)
             logits_AV = backbone.logits(backbone.answer_hidden(features_VD, batch))
             total = level_distribution(
                 logits_AV[total_A],
@@ -322,15 +334,3 @@ class AlignmentScorer:
             for a, value in zip(element_A, expected, strict=True):
                 i, question = owners_A[a]
                 answers[i].element_ME[m, question - 1] = value
-
-    def _features(self, images: Sequence[PreparedImage | RowError]) -> torch.Tensor:
-        """Image features in the order of the batch; an image that stands twice is encoded once."""
-        distinct: dict[int, PreparedImage] = {
-            id(image): image for image in images if isinstance(image, PreparedImage)
-        }
-        features_VD = self.backbone.encode_images(list(distinct.values()))
-        if len(distinct) == len(images):
-            return features_VD
-        sizes = [image.n_visual_tokens for image in distinct.values()]
-        of = dict(zip(distinct, features_VD.split(sizes), strict=True))
-        return torch.cat([of[id(image)] for image in images])

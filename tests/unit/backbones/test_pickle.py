@@ -6,10 +6,12 @@ import json
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tokenfocus_ray
 from tokenfocus_ray.backbones.internvl import InternVLImageSpec
 from tokenfocus_ray.backbones.qwen2_5_vl import QwenImageSpec
 
@@ -57,6 +59,7 @@ def run(script: str, names: Any) -> Any:
         check=True,
         capture_output=True,
         text=True,
+        cwd=Path(tokenfocus_ray.__file__).parents[1],
     )
     return json.loads(done.stdout)
 

@@ -13,7 +13,6 @@ from tokenfocus_ray.scoring.levels import (
     ELEMENT_LEVELS,
     TOTAL_LEVELS,
     LevelVocabulary,
-    levels_from,
 )
 
 Encode = Callable[[str], list[int]]
@@ -74,7 +73,9 @@ def test_empty_word(encode: Encode) -> None:
     )
 
 
-@pytest.mark.parametrize(("context", "word"), [("Answer: Y", "es"), (CONTEXT, "\n")])
+@pytest.mark.parametrize(
+    ("context", "word"), [("Answer: Y", "es"), ("Answer: Y", "eso"), (CONTEXT, "\n")]
+)
 def test_word_that_merges_with_the_context(context: str, word: str, encode: Encode) -> None:
     """The word's own token would never be what the model writes there."""
     with pytest.raises(LevelError) as caught:
@@ -131,8 +132,8 @@ def test_answer_hint() -> None:
     assert TOTAL_LEVELS.answer_hint() == "Answer 1, 2, 3, 4 or 5."
 
 
-def test_levels_from_pairs() -> None:
-    assert levels_from([("No", 0), ("Yes", 1)]) == ELEMENT_LEVELS
+def test_levels_of_a_configuration() -> None:
+    assert LevelVocabulary.of({"No": 0, "Yes": 1}) == ELEMENT_LEVELS
 
 
 def test_default_words_are_single_tokens_of_qwen2_5() -> None:

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import tokenfocus_ray
+from tokenfocus_ray.cli.app import app, main
+
+#: Every command with all its arguments and options, so that each new one is seen here.
+COMMANDS = {
+    "": ["--version"],
+    "score": [
+        "MANIFEST",
+        "--out",
+        "--backbone",
+        "--adapter",
+        "--images",
+        "--map",
+        "--config",
+        "--max-visual-tokens",
+        "--workers",
+        "--overwrite/--no-overwrite",
+    ],
+    "evaluate": ["SCORES", "--labels", "--json"],
+    "demo": ["--out", "--samples", "--seed"],
+    "data": [],
+    "data synthetic": ["--out", "--samples", "--seed"],
+}
+
+
+def parameters(command: Any, name: str = "") -> dict[str, list[str]]:
+    def shown(parameter: Any) -> str:
+        if parameter.param_type_name == "argument":
+            return str(parameter.name).upper()
+        return "/".join([*parameter.opts, *parameter.secondary_opts])
+
+    found = {name: [shown(p) for p in command.params]}
+    for child, below in getattr(command, "commands", {}).items():
+        found |= parameters(below, f"{name} {child}".strip())
+    return found
+
+
+def plain(text: str) -> str:
+    """Without colours, which some CI systems force."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def test_every_command_and_option() -> None:
+    assert parameters(typer.main.get_command(app)) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for name in COMMANDS[command]:
+        assert name.partition("/")[0].lower() in plain(result.output).lower()
+
+
+@pytest.mark.parametrize("command", ["", "data"])
+def test_group_without_a_command_shows_its_help(command: str) -> None:
+    result = CliRunner().invoke(app, command.split())
+    assert result.exit_code == 2
+    assert "Usage" in plain(result.output)
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (
+        0,
+        f"tokenfocus-ray {tokenfocus_ray.__version__}\n",
+    )
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["tokenfocus", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_success_ends_with_0(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out")
+    assert run_main(monkeypatch, "data", "synthetic", "--out", out, "--samples", "24") == 0
+    assert capsys.readouterr() == (f"train=18 test=6 out={out}\n", "")
+
+
+SCORE = ("score", "m.csv", "--out", "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("data", "synthetic", "--out", "out", "--samples", "3"),
+            "samples must be at least 24 (six generators, four prompts), got 3",
+        ),
+        (("data", "synthetic", "--out", "out", "--seed", "-1"), "seed must be 0 or more, got -1"),
+        (SCORE, "no backbone: give --backbone NAME, or 'backbone' in --config"),
+        ((*SCORE, "--adapter", "a"), "--adapter 'a': wanted NAME=VALUE"),
+        ((*SCORE, "--adapter", "=a"), "--adapter '=a': wanted NAME=VALUE"),
+        ((*SCORE, "--adapter", "a="), "--adapter 'a=': wanted NAME=VALUE"),
+        (
+            (*SCORE, "--adapter", "a=b", "--adapter", "a=c"),
+            "--adapter 'a=c': 'a' is given twice",
+        ),
+        (
+            (*SCORE, "--backbone", "tiny-internvl", "--map", "prompt"),
+            "--map 'prompt': wanted NAME=VALUE",
+        ),
+        (
+            (*SCORE, "--backbone", "tiny-internvl", "--max-visual-tokens", "0"),
+            "options: max_visual_tokens = 0: Input should be greater than or equal to 1",
+        ),
+        ((*SCORE, "--config", "no.yaml"), "no.yaml: cannot be read: No such file or directory"),
+        ((*SCORE, "--backbone", "tiny-internvl"), "manifest 'm.csv' does not exist"),
+    ],
+    ids=lambda value: " ".join(value[1:]) if isinstance(value, tuple) else "",
+)
+def test_error_of_the_user(
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """One message on stderr, exit code 2, nothing made."""
+    monkeypatch.chdir(tmp_path)
+    assert run_main(monkeypatch, *arguments) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_win_over_the_configuration_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("backbone: from-file\nmax_visual_tokens: 7\nstructure: false\n")
+    seen: dict[str, Any] = {}
+
+    class Summary:
+        def line(self) -> str:
+            return "done"
+
+    def score_manifest(manifest: str, out: str, config: Any, **rest: Any) -> Summary:
+        seen.update(manifest=manifest, out=out, config=config, **rest)
+        return Summary()
+
+    monkeypatch.setattr("tokenfocus_ray.distributed.batch.score_manifest", score_manifest)
+    arguments = ["--config", str(path), "--backbone", "b", "--adapter", "m0=a=b", "--overwrite"]
+    arguments += ["--map", "prompt=caption", "--workers", "2", "--images", "pictures"]
+    result = CliRunner().invoke(app, ["score", "m.csv", "--out", "out", *arguments])
+    assert (result.exit_code, result.output) == (0, "done\n")
+    config = seen.pop("config")
+    assert (config.backbone, config.max_visual_tokens, config.structure) == ("b", 7, False)
+    assert config.adapters == {"m0": "a=b"}
+    assert seen == {
+        "manifest": "m.csv",
+        "out": "out",
+        "images": "pictures",
+        "mapping": {"prompt": "caption"},
+        "workers": 2,
+        "overwrite": True,
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("score",),
+        ("score", "m.csv"),
+        ("score", "m.csv", "--out", "out", "--workers", "0"),
+        ("score", "m.csv", "--out", "out", "--backbon", "b"),
+        ("data", "synthetic", "--out", "out", "--samples", "many"),
+        ("no-such-command",),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2(
+    arguments: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_main(monkeypatch, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert plain(err).strip().startswith("Usage: ")
+    assert "Traceback" not in err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Half a second instead of ten."""
+    script = (
+        "import sys\n"
+        "from tokenfocus_ray.cli.app import main\n"
+        "sys.argv = ['tokenfocus', '--help']\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as end:\n"
+        "    heavy = {'torch', 'transformers', 'ray', 'pyarrow'} & set(sys.modules)\n"
+        "    sys.exit(f'imported {sorted(heavy)}' if heavy else end.code)\n"
+    )
+    root = Path(tokenfocus_ray.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "score" in done.stdout
+
+
+def test_module_runs_as_a_script(tmp_path: Path) -> None:
+    """The whole way, in a process of its own: no traceback gets out."""
+    root = Path(tokenfocus_ray.__file__).parents[1]
+    arguments = ["data", "synthetic", "--out", str(tmp_path / "out"), "--samples", "3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tokenfocus_ray.cli.app", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=root,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: samples must be at least 24 (six generators, four prompts), got 3\n"
+    )
