@@ -81,7 +81,7 @@ def test_parquet_manifest(
     assert ScoringConfig.parse(json.loads(metadata["tokenfocus.config"])) == CONFIG
 
     count = duckdb.sql(f"select count(*) from '{tmp_path}/out/*.parquet' where status = 'ok'")
-    assert count.fetchone() == (len(frame),)
+    assert count.fetchall() == [(len(frame),)]
     import datasets
 
     loaded = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))

@@ -14,6 +14,7 @@ from typing import Any
 IMAGE_SIDE = 112
 VOCABULARY_SIZE = 768
 CONTEXT_LENGTH = 2048
+INITIALIZER_RANGE = 0.08
 #: Special tokens of both families; the first one ends and pads sequences.
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -35,6 +36,9 @@ _TEXT = {
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
     "max_position_embeddings": CONTEXT_LENGTH,
+    # about 1 / sqrt(width): with the usual 0.02, attention starts flat and learning to compare
+    # words with the image takes very long
+    "initializer_range": INITIALIZER_RANGE,
     "use_cache": False,
     "bos_token_id": None,
     "eos_token_id": 2,
@@ -97,6 +101,7 @@ def build_model(family: str) -> Any:
             },
             vision_config={
                 "depth": 3,
+                "initializer_range": INITIALIZER_RANGE,
                 "hidden_size": 128,
                 "intermediate_size": 256,
                 "num_heads": 4,
@@ -124,6 +129,7 @@ def build_model(family: str) -> Any:
             "hidden_size": 128,
             "intermediate_size": 256,
             "num_hidden_layers": 3,
+            "initializer_range": INITIALIZER_RANGE,
             "num_attention_heads": 4,
             "attention_bias": True,
             "image_size": [IMAGE_SIDE, IMAGE_SIDE],

@@ -10,15 +10,17 @@ import torch
 
 from tokenfocus_ray.backbones import registry, tiny
 from tokenfocus_ray.backbones.base import BASE_MEMBER
-from tokenfocus_ray.backbones.pretrain_tiny import (
-    N_YES_NO,
+from tokenfocus_ray.backbones.pretrain_lessons import (
+    CLAIM_KINDS,
+    N_OPEN,
     caption,
-    corpus,
-    encode_example,
-    pretrain,
+    lesson,
+    open_question,
     random_claim,
-    random_example,
+    random_prefix,
+    random_scene,
 )
+from tokenfocus_ray.backbones.pretrain_tiny import corpus, encode_example, pretrain
 from tokenfocus_ray.datasets.scenes import Scene, SceneObject, render
 
 
@@ -37,25 +39,38 @@ def test_claims_are_true_or_false_as_wanted() -> None:
     rng = np.random.default_rng(3)
     seen = set()
     for i in range(400):
-        scene, _, _ = random_example(rng, with_prompt=False)
+        _, scene = random_scene(rng)
         claim = random_claim(scene, true=i % 2 == 0, rng=rng)
         if claim is not None:
             assert claim.holds(scene) == (i % 2 == 0), claim
             seen.add((claim.type, i % 2 == 0))
-    assert len(seen) == 14, "seven kinds, each true and false"
+    assert len(seen) == 2 * len(CLAIM_KINDS), "seven kinds, each true and false"
+
+
+def test_facts_are_those_of_the_scene() -> None:
+    scene = Scene((SceneObject("star", "red", "small", None, (2, 0)),), "snow")
+    rng = np.random.default_rng(0)
+    pairs = {open_question(scene, rng) for _ in range(100)} - {None}
+    assert pairs == {
+        ("What color is the star?", "red"),
+        ("What size is the star?", "small"),
+        ("What pattern is the star?", "plain"),
+        ("What is the background?", "snow"),
+        ("How many stars? Answer a digit.", "1"),
+    }
 
 
 def test_answers_are_balanced_and_no_rating_is_asked() -> None:
     """Half of the claims hold; nothing in the texts asks how well an image matches."""
     rng = np.random.default_rng(4)
     answers = []
-    for i in range(200):
-        _, _, pairs = random_example(rng, with_prompt=i % 2 == 0)
-        assert len(pairs) == N_YES_NO + 2
-        answers += [answer for _, answer in pairs[1:-1]]
+    for _ in range(200):
+        spec, scene = random_scene(rng)
+        pairs = lesson(spec, scene, CLAIM_KINDS, with_prompt=False, rng=rng)
+        answers += [answer for _, answer in pairs[1 + N_OPEN :]]
         assert not any("How well" in question for question, _ in pairs)
     assert set(answers) == {"Yes", "No"}
-    assert answers.count("Yes") == pytest.approx(len(answers) / 2, rel=0.02)
+    assert answers.count("Yes") == pytest.approx(len(answers) / 2, rel=0.1)
 
 
 @pytest.fixture(scope="module", params=sorted(registry.FAMILIES))
@@ -87,7 +102,9 @@ def test_training_follows_its_seed(trained: Path) -> None:
 def test_targets_are_the_tokens_of_the_answers(trained: Path) -> None:
     """The token to predict at each answer position is the one that follows it in the text."""
     backbone = registry.load(registry.resolve(str(trained)), device="cpu", dtype=torch.float32)
-    scene, prefix, pairs = random_example(np.random.default_rng(5), with_prompt=True)
+    rng = np.random.default_rng(5)
+    spec, scene = random_scene(rng)
+    prefix, pairs = random_prefix(spec, rng), lesson(spec, scene, CLAIM_KINDS, True, rng)
     image = backbone.image_spec.prepare(np.asarray(render(scene, tiny.IMAGE_SIDE)))
     sequence, targets, in_caption = encode_example(backbone, prefix, pairs, image)
     end = backbone.encode_markup("<|im_end|>")

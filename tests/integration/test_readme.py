@@ -1,0 +1,64 @@
+"""The README's examples run as they stand there."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tokenfocus_ray import ScoreRow
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cat.png", "a.png", "b.png"):
+        Image.new("RGB", (40, 30), "orange").save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks("python")
+    scope: dict[str, Any] = {}
+    exec(example, scope)
+    (row,) = scope["rows"]
+    assert isinstance(row, ScoreRow)
+    assert 1 <= row.score <= 5
+    assert len(row.element_scores) == 3
+    matrix = scope["scorer"](images=["a.png", "missing.png"], texts=["a cat", "a dog"])
+    assert tuple(matrix.shape) == (2, 2)
+    assert [math.isnan(v) for v in matrix.flatten().tolist()] == [False, False, True, True]
+
+
+def test_commands(tmp_path: Path) -> None:
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    commands = [line.split() for line in lines if line.startswith(".venv/bin/tokenfocus")]
+    assert [c[1] for c in commands] == ["data", "score", "evaluate"]
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    outputs = []
+    for _, *arguments in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "tokenfocus_ray.cli.app", *arguments],
+            cwd=tmp_path,
+            env=environment | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        outputs.append(done.stdout)
+    assert outputs[0].strip() == "train=180 test=60 out=runs/shapes"
+    last = outputs[1].strip().splitlines()[-1]
+    assert re.fullmatch(
+        r"rows=60 scored=60 unscored=0 seconds=[\d.]+ out=runs/shapes-scores", last
+    ), last
+    assert "SRCC" in outputs[2]
