@@ -22,7 +22,7 @@ IMAGE = picture(60, 40, seed=0)
 TEXT = st.text(
     st.sampled_from("aB 17.,\n\r\t()'\u2019-é字🍏\u200d\u00a0<|>_") | st.characters(codec="utf-8")
 )
-VISIBLE = TEXT.filter(lambda text: bool(text.strip()))
+VISIBLE = TEXT.filter(lambda text: any(c.isprintable() and not c.isspace() for c in text))
 
 
 @dataclass(frozen=True)
