@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def score_manifest(
     base = images or str(path if path.is_dir() else path.parent)
     if not Path(base).is_dir():
         raise ManifestError(f"image folder {base!r} is not a directory")
-    folder = _check_output(out, overwrite)
+    folder = check_output(out, overwrite, keep=(path, Path(base)))
     spec = check_scorer(config)
     with ray_session():
         dataset, n_rows = _read(path, mapping or {})
@@ -175,7 +175,17 @@ def _check_budget(n_actors: int, gpus: int, cpus: float) -> None:
         raise ConfigError(f"--workers {n_actors} needs a GPU each, but the session has {gpus}")
 
 
-def _check_output(out: str, overwrite: bool) -> Path:
+def check_output(out: str, overwrite: bool, keep: Sequence[Path]) -> Path:
+    """Refuses an output that cannot be written to, or that holds anything but earlier scores.
+
+    Args:
+        out: The output folder.
+        overwrite: Whether what an earlier job wrote may be deleted.
+        keep: The inputs, which must not lie in it.
+
+    Raises:
+        OutputError: naming the folder and what is in the way.
+    """
     folder = Path(out)
     if "://" in out:
         raise OutputError(f"output {out!r}: only local folders can be written to as yet")
@@ -186,7 +196,24 @@ def _check_output(out: str, overwrite: bool) -> Path:
             f"output folder {out!r} is not empty; choose another, or add --overwrite to delete "
             f"what is in it"
         )
+    for path in keep if folder.is_dir() else ():
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise OutputError(
+                f"output folder {out!r} holds the input {str(path)!r}, which --overwrite would "
+                f"delete; choose another"
+            )
+    if folder.is_dir():
+        foreign = [p.name for p in folder.iterdir() if p.name != RUN_FILE and not _is_scores(p)]
+        if foreign:
+            raise OutputError(
+                f"output folder {out!r} holds {sorted(foreign)[0]!r}, which no scoring job wrote; "
+                f"--overwrite deletes scores only: choose another folder"
+            )
     return folder
+
+
+def _is_scores(path: Path) -> bool:
+    return path.suffix == ".parquet" and path.is_file()
 
 
 def _make_output(folder: Path) -> None:
@@ -207,6 +234,8 @@ def _read(path: Path, mapping: Mapping[str, str]) -> tuple[ray.data.Dataset, int
             n_rows = pads.dataset(path, format="parquet").count_rows()
         except (OSError, ValueError) as error:
             raise ManifestError(f"{path}: cannot be read as Parquet: {error}") from error
+        if n_rows == 0:
+            raise ManifestError(f"manifest {str(path)!r} has no rows")
         return ray.data.read_parquet(str(path.resolve())), n_rows
     if path.suffix == ".json":
         table = read_evalmuse(str(path))
