@@ -14,3 +14,6 @@ for _name, _value in {
     "TRANSFORMERS_OFFLINE": "1",
 }.items():
     os.environ.setdefault(_name, _value)
+
+# Here, so that a session has one server for all folders of tests; after the settings above.
+from tests.support.s3 import s3_bucket, s3_server  # noqa: E402, F401

@@ -48,6 +48,10 @@ class OutputError(UserError):
     """The output location is unusable: not empty, not writable, ..."""
 
 
+class TrainingError(UserError):
+    """Some members could not be trained; those that could are kept."""
+
+
 class RowError(TokenFocusError, ValueError):
     """One row cannot be scored.
 

@@ -22,6 +22,7 @@ ERROR_CODES: dict[str, str] = {
     "image_missing": "no image is given, or the file is not there",
     "image_not_a_file": "the image's path is a directory or another special file",
     "image_unreadable": "the file cannot be opened (permissions, I/O error)",
+    "storage": "the object store did not answer after several attempts",
     "image_corrupt": "the bytes are no image, or are cut off",
     "image_too_large": "the image has more pixels than the limit",
     "image_aspect_ratio": "the image is too long and thin for the backbone",

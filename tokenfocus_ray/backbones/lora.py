@@ -11,9 +11,9 @@ from tokenfocus_ray.errors import AdapterError
 
 #: Parts before the decoder: an adapter on one of them has image features of its own.
 VISION_PARTS = (".visual.", ".vision_tower.", ".multi_modal_projector.")
-
-
 WEIGHTS = "adapter_model.safetensors"
+#: Written beside a trained adapter: for which backbone, and how it was taught to be asked.
+RECORD = "tokenfocus.json"
 
 
 def check_adapters(adapters: Mapping[str, str]) -> None:
@@ -33,6 +33,38 @@ def check_adapters(adapters: Mapping[str, str]) -> None:
                 raise AdapterError(
                     f"adapter {name!r}: {file!r} is missing in {folder!r}; give a folder that "
                     f"peft's save_pretrained wrote"
+                )
+
+
+def check_taught(
+    adapters: Mapping[str, str], backbone: str, questions: Mapping[str, object]
+) -> None:
+    """Refuses adapters that were trained here for another backbone, or to be asked otherwise.
+
+    Args:
+        adapters: Member name -> folder; those without :data:`RECORD` are let through.
+        backbone: Name of the backbone that they are to be loaded onto.
+        questions: What decides the questions now: levels, structure, wording.
+
+    Raises:
+        AdapterError: naming what differs, both values, and the remedy.
+    """
+    for name, folder in adapters.items():
+        try:
+            record = json.loads((Path(folder) / RECORD).read_text())
+            taught, made_for = dict(record["questions"]), str(record["backbone"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if Path(made_for).name != Path(backbone).name:
+            raise AdapterError(
+                f"adapter {name!r} from {folder!r} was trained for backbone {made_for!r}, not for "
+                f"{backbone!r}; score with the former"
+            )
+        for key, value in questions.items():
+            if key in taught and taught[key] != value:
+                raise AdapterError(
+                    f"adapter {name!r} from {folder!r} was trained with {key} = {taught[key]!r}, "
+                    f"but is to be asked with {value!r}; set {key} as it was trained"
                 )
 
 

@@ -106,6 +106,29 @@ def load(
     return cls(model.eval(), tokenizer, spec, source)
 
 
+def skeleton(source: Source) -> Backbone:
+    """The backbone without weights, on torch's meta device: its shapes, for plans.
+
+    Raises:
+        BackboneError: naming the folder or id and the cause.
+    """
+    import torch
+    import transformers
+
+    cls = family_class(source.family)
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            source.location, revision=_hub_revision(source)
+        )
+        with torch.device("meta"):
+            model = getattr(transformers, cls.auto_class)._from_config(
+                config, attn_implementation="sdpa"
+            )
+    except _LOAD_ERRORS as error:
+        raise _not_loadable(source, error) from error
+    return cls(model, load_tokenizer(source), image_spec(source), source)
+
+
 def load_tokenizer(source: Source) -> Any:
     """The tokenizer of a resolved backbone.
 

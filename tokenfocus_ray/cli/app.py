@@ -96,6 +96,27 @@ def score(
 
 
 @app.command()
+def train(
+    config: Annotated[str, typer.Option(help="YAML of TrainConfig; docs/training.md lists keys.")],
+    out: Annotated[
+        str, typer.Option(help="Folder of the run, local or s3://; launch again to go on.")
+    ],
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would run, and start nothing.")
+    ] = False,
+) -> None:
+    """Fine-tune every backbone on every bag on Ray Train, and score out of fold."""
+    from tokenfocus_ray.cli.train import run_plan, run_train
+    from tokenfocus_ray.config import TrainConfig
+
+    parsed = TrainConfig.parse(TrainConfig.load_values(config), config)
+    if plan:
+        run_plan(parsed)
+    else:
+        run_train(parsed, out)
+
+
+@app.command()
 def evaluate(
     scores: Annotated[str, typer.Argument(help="Output folder of `tokenfocus score`.")],
     labels: Annotated[

@@ -17,7 +17,7 @@ import ray
 
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import ImageSpec
-from tokenfocus_ray.backbones.lora import check_adapters
+from tokenfocus_ray.backbones.lora import check_adapters, check_taught
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.manifest import find_columns, read_small
@@ -25,6 +25,7 @@ from tokenfocus_ray.distributed.session import cluster_gpus, ray_session
 from tokenfocus_ray.distributed.stages import PrepareStage, ScoreStage
 from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError, TokenFocusError
 from tokenfocus_ray.scoring.levels import LevelVocabulary
+from tokenfocus_ray.scoring.prompt import asked
 
 #: Rows that a decoding task takes at a time: enough to amortise a task, few enough to spread.
 PREPARE_ROWS = 32
@@ -151,6 +152,7 @@ def check_scorer(config: ScoringConfig) -> ImageSpec:
     source = registry.resolve(config.backbone, config.revision)
     spec = registry.image_spec(source, config.max_visual_tokens)
     check_adapters(config.adapters)
+    check_taught(config.adapters, config.backbone, asked(config))
     tokenizer = registry.load_tokenizer(source)
     context = registry.family_class(source.family).markup.before_answer
     for levels in (config.total_levels, config.element_levels):

@@ -18,7 +18,8 @@ from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.datasets.manifest import Columns, passthrough
 from tokenfocus_ray.errors import ImageDecodeError, RowError
 from tokenfocus_ray.schema import SCORE_SCHEMA, ScoreRow, sample_id
-from tokenfocus_ray.scoring.image import decode, fetch
+from tokenfocus_ray.scoring.fetch import fetch
+from tokenfocus_ray.scoring.image import decode
 from tokenfocus_ray.scoring.request import Request, image_reference, read_elements
 
 _PREPARED_COLUMNS: dict[str, pa.DataType] = {
@@ -130,7 +131,7 @@ class ScoreStage:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Scores a batch: passthrough columns and score columns, one row out for each row in."""
-        rows = self.scorer.score_requests(list(self._requests(table)))
+        rows = self.scorer.score_requests(list(requests_of(table, self.columns)))
         scores = rows_to_table(rows)
         names = [n for n in table.column_names if n not in PREPARED.names]
         renamed = passthrough(names, self.columns)
@@ -139,19 +140,26 @@ class ScoreStage:
             kept = kept.append_column(field, column)
         return kept.replace_schema_metadata(self.scorer.metadata)
 
-    def _requests(self, table: pa.Table) -> Iterator[Request]:
-        c = self.columns
-        used = [n for n in (c.prompt, c.elements, c.prompt_type) if n]
-        wanted = [*dict.fromkeys(used), *(n for n in PREPARED.names if n != "tokenfocus_tiles")]
-        tiles = table.column("tokenfocus_tiles")
-        for i, row in enumerate(table.select(wanted).to_pylist()):
-            yield Request(
-                row["tokenfocus_id"],
-                _text(row[c.prompt]),
-                _prepared(row, tiles[i]),
-                read_elements(row[c.elements]) if c.elements else (),
-                _text(row[c.prompt_type]) if c.prompt_type else None,
-            )
+
+def requests_of(table: pa.Table, columns: Columns) -> Iterator[Request]:
+    """The requests of a prepared batch.
+
+    Args:
+        table: What :class:`PrepareStage` returned.
+        columns: Which column is what.
+    """
+    c = columns
+    used = [n for n in (c.prompt, c.elements, c.prompt_type) if n]
+    wanted = [*dict.fromkeys(used), *(n for n in PREPARED.names if n != "tokenfocus_tiles")]
+    tiles = table.column("tokenfocus_tiles")
+    for i, row in enumerate(table.select(wanted).to_pylist()):
+        yield Request(
+            row["tokenfocus_id"],
+            _text(row[c.prompt]),
+            _prepared(row, tiles[i]),
+            read_elements(row[c.elements]) if c.elements else (),
+            _text(row[c.prompt_type]) if c.prompt_type else None,
+        )
 
 
 def _prepared(row: Mapping[str, Any], tiles: Any) -> PreparedImage | RowError:

@@ -20,17 +20,15 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
-import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
-from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from tokenfocus_ray.errors import ImageDecodeError
+from tokenfocus_ray.scoring.fetch import WAYS, fetch, short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,8 +52,6 @@ _T = Image.Transpose
 _UPRIGHT = (None, None, _T.FLIP_LEFT_RIGHT, _T.ROTATE_180, _T.FLIP_TOP_BOTTOM, _T.TRANSPOSE,
             _T.ROTATE_270, _T.TRANSVERSE, _T.ROTATE_90)  # fmt: skip
 _CHANNELS = (1, 3, 4)
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://|(data|file):")
-_WAYS = "a path, encoded bytes, a PIL image, an array or a tensor"
 
 
 def decode(source: ImageSource | None, *, where: str = "image") -> NDArray[np.uint8]:
@@ -64,7 +60,7 @@ def decode(source: ImageSource | None, *, where: str = "image") -> NDArray[np.ui
     Args:
         source: One of
 
-            - a path or ``file://`` URI (see :func:`fetch`);
+            - a path, ``file://`` or ``s3://`` URI (see :mod:`~tokenfocus_ray.scoring.fetch`);
             - the bytes of an encoded file, in one of :data:`FORMATS`;
             - a PIL image, at the frame where it stands;
             - an array [H, W] or [H, W, C], or [C, H, W] where only that reading gives 1, 3 or 4
@@ -78,18 +74,18 @@ def decode(source: ImageSource | None, *, where: str = "image") -> NDArray[np.ui
 
     Raises:
         ImageDecodeError: with one of the codes image_missing, image_not_a_file, image_unreadable,
-            image_corrupt, image_too_large.
+            storage, image_corrupt, image_too_large.
     """
     if isinstance(source, Mapping):
         data, path = source.get("bytes"), source.get("path")
         if data is None:
             return decode(path, where=where)
-        source, where = data, f"{where} {_short(path)}" if path else where
+        source, where = data, f"{where} {short(path)}" if path else where
     if source is None or (isinstance(source, float) and math.isnan(source)):
-        raise ImageDecodeError("image_missing", f"{where} is missing (got {source}); give {_WAYS}")
+        raise ImageDecodeError("image_missing", f"{where} is missing (got {source}); give {WAYS}")
     if isinstance(source, (str, os.PathLike)):
         data = fetch(source, where=where)
-        source, where = data, f"{where} {_short(source)}"
+        source, where = data, f"{where} {short(source)}"
     try:
         if isinstance(source, (bytes, bytearray, memoryview)):
             where = f"{where} ({len(source)} bytes)"
@@ -117,76 +113,7 @@ def decode(source: ImageSource | None, *, where: str = "image") -> NDArray[np.ui
             "fetch or write it again",
         ) from error
     raise ImageDecodeError(
-        "image_corrupt", f"{where} is a {type(source).__name__}: {source!r:.80}; give {_WAYS}"
-    )
-
-
-def fetch(
-    uri: str | os.PathLike[str],
-    base: str | os.PathLike[str] | None = None,
-    *,
-    where: str = "image",
-) -> bytes:
-    """Reads the bytes that a URI names.
-
-    Args:
-        uri: A local path or a ``file://`` URI.
-        base: The folder from which a relative path starts; the working folder when None.
-        where: How messages name the image.
-
-    Returns:
-        The file's bytes, not looked at.
-
-    Raises:
-        ImageDecodeError: image_missing, image_not_a_file, or image_unreadable (no permission, an
-            I/O error, a scheme other than file).
-    """
-    label = f"{where} {_short(uri)}"
-    path = _local_path(uri, label)
-    if not path:
-        raise ImageDecodeError("image_missing", f"{where} is missing (an empty path); give {_WAYS}")
-    if base is not None:
-        path = os.path.join(_local_path(base, f"{label}: its base folder {_short(base)}"), path)
-    try:
-        kind = os.stat(path).st_mode
-        if not stat.S_ISREG(kind):  # asked before opening: opening a pipe would wait for ever
-            seen = "a directory" if stat.S_ISDIR(kind) else "no regular file"
-            raise ImageDecodeError(
-                "image_not_a_file", f"{label} is {seen}; give the path of an image file"
-            )
-        with open(path, "rb") as file:
-            return file.read()
-    except ImageDecodeError:
-        raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageDecodeError(
-            "image_missing",
-            f"{label} does not exist (looked for {_short(os.path.abspath(path))}); check the path "
-            "and the folder that relative paths start from",
-        ) from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise ImageDecodeError(
-            "image_unreadable",
-            f"{label} cannot be read ({reason}); check the path, its permissions and the disk",
-        ) from error
-
-
-def _local_path(uri: str | os.PathLike[str], label: str) -> str:
-    text = os.fspath(uri)
-    match = _SCHEME.match(text)
-    if match is None:
-        return text
-    scheme = (match[1] or match[2]).lower()
-    rest = text[match.end() :]
-    if scheme == "file":
-        rest = rest.removeprefix("localhost")
-        if rest.startswith("/"):
-            return unquote(rest)
-    raise ImageDecodeError(
-        "image_unreadable",
-        f"{label} cannot be read: its scheme is {scheme!r}; what works is a local path, a path "
-        "relative to the base folder, or file:///absolute/path",
+        "image_corrupt", f"{where} is a {type(source).__name__}: {source!r:.80}; give {WAYS}"
     )
 
 
@@ -298,8 +225,3 @@ def _to_uint8(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
 def _out_of_range(array: NDArray[Any], where: str, remedy: str) -> ImageDecodeError:
     span = f"{array.min():g}..{array.max():g}"
     return ImageDecodeError("image_corrupt", f"{where} has values in {span}; {remedy}")
-
-
-def _short(value: object) -> str:
-    text = repr(os.fspath(value) if isinstance(value, os.PathLike) else value)
-    return text if len(text) <= 200 else f"{text[:150]}...{text[-40:]}"

@@ -11,7 +11,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.errors import PromptError
 from tokenfocus_ray.schema import Element
 from tokenfocus_ray.scoring.levels import ELEMENT_LEVELS, TOTAL_LEVELS, LevelVocabulary
@@ -83,3 +85,14 @@ class PromptTemplate:
         """Stable hash of the wording: scores of different templates must not be mixed."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def asked(config: ScoringConfig) -> dict[str, Any]:
+    """What decides how members are asked; written beside trained adapters, compared on loading."""
+    template = PromptTemplate(structure=config.structure)
+    return {
+        "total_levels": config.total_levels,
+        "element_levels": config.element_levels,
+        "structure": config.structure,
+        "template": template.fingerprint(),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenfocus_ray.backbones.base import Backbone, PreparedImage
@@ -19,11 +20,13 @@ class Part:
     Attributes:
         request: Index of the request.
         first_question: Index of the part's first question; 0 is the total.
+        n_questions: Number of questions in it.
         sequence: Prefix and branches.
     """
 
     request: int
     first_question: int
+    n_questions: int
     sequence: PackedSequence
 
 
@@ -68,6 +71,7 @@ class QuestionPacker:
         elements: tuple[Element, ...],
         prompt_type: str | None,
         token_budget: int,
+        answers: Sequence[Sequence[int]] | None = None,
     ) -> list[Part]:
         """Packs a request, in several parts where it has very many elements.
 
@@ -81,6 +85,8 @@ class QuestionPacker:
             elements: The elements to ask about.
             prompt_type: ``"real"``, ``"synthetic"`` or None.
             token_budget: Most tokens of a part, where the prefix leaves room for one question.
+            answers: [Q] answer tokens of each question, for training: every one of them is then
+                predicted. Without, the first one is.
 
         Raises:
             PromptError: the prompt is empty, a text is not valid Unicode, or a question does not
@@ -98,6 +104,10 @@ class QuestionPacker:
             ) from None
         after = self._after_image + backbone.encode_text(text)
         branches = [backbone.encode_text(q) + self._before_answer for q in questions]
+        n_answers = [1] * len(branches)
+        if answers is not None:
+            branches = [b + list(a[:-1]) for b, a in zip(branches, answers, strict=True)]
+            n_answers = [len(a) for a in answers]
         n_prefix = len(self._before_image) + image.n_visual_tokens + len(after)
         longest = n_prefix + max(map(len, branches))
         if longest > backbone.context_length:
@@ -111,10 +121,12 @@ class QuestionPacker:
         first, n_tokens = 0, n_prefix
         for q, branch in enumerate(branches):
             if q > first and n_tokens + len(branch) > token_budget:
-                parts.append(self._part(index, first, image, after, branches[first:q]))
+                parts.append(
+                    self._part(index, first, image, after, branches[first:q], n_answers[first:q])
+                )
                 first, n_tokens = q, n_prefix
             n_tokens += len(branch)
-        parts.append(self._part(index, first, image, after, branches[first:]))
+        parts.append(self._part(index, first, image, after, branches[first:], n_answers[first:]))
         return parts
 
     def _part(
@@ -124,6 +136,9 @@ class QuestionPacker:
         image: PreparedImage,
         after: list[int],
         branches: list[list[int]],
+        n_answers: list[int],
     ) -> Part:
-        sequence = pack(self._before_image, image.n_visual_tokens, image.grid, after, branches)
-        return Part(index, first, sequence)
+        sequence = pack(
+            self._before_image, image.n_visual_tokens, image.grid, after, branches, n_answers
+        )
+        return Part(index, first, len(branches), sequence)

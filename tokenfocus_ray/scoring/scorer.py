@@ -20,7 +20,7 @@ import torch
 from tokenfocus_ray import __version__
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import Backbone, PreparedImage
-from tokenfocus_ray.backbones.lora import load_adapters
+from tokenfocus_ray.backbones.lora import check_taught, load_adapters
 from tokenfocus_ray.backbones.packing import collate, micro_batches
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.errors import ConfigError, RowError
@@ -30,7 +30,7 @@ from tokenfocus_ray.scoring.distribution import level_distribution
 from tokenfocus_ray.scoring.encoder import ImageEncoder
 from tokenfocus_ray.scoring.image import ImageSource, decode
 from tokenfocus_ray.scoring.levels import LevelVocabulary
-from tokenfocus_ray.scoring.prompt import PromptTemplate
+from tokenfocus_ray.scoring.prompt import PromptTemplate, asked
 from tokenfocus_ray.scoring.questions import Part, QuestionPacker
 from tokenfocus_ray.scoring.request import Request, image_reference, read_elements, unscored
 
@@ -57,6 +57,7 @@ class AlignmentScorer:
         config: What it was made from.
         template: Wording of the questions.
         token_budget: Most tokens of a micro-batch; changes the pace, never a score.
+        packer: Encodes requests for the backbone.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class AlignmentScorer:
         self.token_budget = token_budget
         self.total_levels = LevelVocabulary.of(config.total_levels)
         self.element_levels = LevelVocabulary.of(config.element_levels)
-        self._packer = QuestionPacker(
+        self.packer = QuestionPacker(
             backbone, self.template, self.total_levels, self.element_levels
         )
 
@@ -151,6 +152,7 @@ class AlignmentScorer:
             dtype=dtype,
             max_visual_tokens=config.max_visual_tokens,
         )
+        check_taught(config.adapters, config.backbone, asked(config))
         load_adapters(backbone, config.adapters)
         return cls(backbone, config, token_budget)
 
@@ -281,7 +283,7 @@ class AlignmentScorer:
             raise request.image
         if isinstance(request.elements, RowError):
             raise request.elements
-        return self._packer.pack(
+        return self.packer.pack(
             index,
             request.image,
             request.prompt,
@@ -313,7 +315,7 @@ class AlignmentScorer:
             logits_AV = backbone.logits(backbone.answer_hidden(features_VD, batch))
             total = level_distribution(
                 logits_AV[total_A],
-                self._packer.total_ids,
+                self.packer.total_ids,
                 self.total_levels.values,
                 self.config.normalization,
             )
@@ -326,7 +328,7 @@ class AlignmentScorer:
                 answer.mass_M[m], answer.entropy_M[m] = values[2], values[3]
             elements = level_distribution(
                 logits_AV[element_A],
-                self._packer.element_ids,
+                self.packer.element_ids,
                 self.element_levels.values,
                 self.config.normalization,
             )

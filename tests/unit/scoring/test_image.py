@@ -20,7 +20,7 @@ from PIL import Image
 
 from tokenfocus_ray.errors import ImageDecodeError
 from tokenfocus_ray.schema import ERROR_CODES
-from tokenfocus_ray.scoring.image import FORMATS, MAX_PIXELS, decode, fetch
+from tokenfocus_ray.scoring.image import FORMATS, MAX_PIXELS, decode
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255,) * 3, (0,) * 3
 WAYS = "a path, encoded bytes, a PIL image, an array or a tensor"
@@ -426,45 +426,6 @@ def test_impossible_paths(path: str) -> None:
     error = failure(path)
     assert error.code == "image_unreadable"
     assert len(str(error)) < 400
-
-
-def test_fetch_relative_to_a_base(tmp_path: Path) -> None:
-    (tmp_path / "a b.bin").write_bytes(b"abc")
-    assert fetch("a b.bin", tmp_path) == b"abc"
-    assert fetch("a b.bin", tmp_path.as_uri()) == b"abc"
-    assert fetch(str(tmp_path / "a b.bin"), "/elsewhere") == b"abc"
-    assert fetch((tmp_path / "a b.bin").as_uri(), "/elsewhere") == b"abc"  # "a%20b.bin"
-    assert fetch(f"file://localhost{tmp_path}/a%20b.bin") == b"abc"
-    with pytest.raises(ImageDecodeError) as caught:
-        fetch("c.bin", tmp_path)
-    assert str(caught.value) == (
-        f"image 'c.bin' does not exist (looked for {str(tmp_path / 'c.bin')!r}); check the path "
-        "and the folder that relative paths start from"
-    )
-
-
-@pytest.mark.parametrize(
-    ("uri", "scheme"),
-    [
-        ("s3://bucket/a.png", "s3"),
-        ("https://example.org/a.png", "https"),
-        ("file://host/a.png", "file"),
-        ("data:image/png;base64,AAAA", "data"),
-    ],
-)
-def test_other_schemes(uri: str, scheme: str) -> None:
-    with pytest.raises(ImageDecodeError) as caught:
-        fetch(uri, "/base")
-    assert caught.value.code == "image_unreadable"
-    assert str(caught.value) == (
-        f"image {uri!r} cannot be read: its scheme is {scheme!r}; what works is a local path, a "
-        "path relative to the base folder, or file:///absolute/path"
-    )
-
-
-def test_base_of_another_scheme() -> None:
-    with pytest.raises(ImageDecodeError, match=r"base folder 's3://b' cannot be read"):
-        fetch("a.png", "s3://b")
 
 
 @pytest.mark.parametrize("path", [None, "a.png", "", "/not/there.png"])

@@ -1,0 +1,104 @@
+"""What a manifest's reference can name on a disk; tests/integration/test_storage_s3.py has S3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tokenfocus_ray.errors import ConfigError, ImageDecodeError
+from tokenfocus_ray.scoring.fetch import fetch
+from tokenfocus_ray.storage import Store
+
+
+def test_fetch_relative_to_a_base(tmp_path: Path) -> None:
+    (tmp_path / "a b.bin").write_bytes(b"abc")
+    assert fetch("a b.bin", tmp_path) == b"abc"
+    assert fetch("a b.bin", tmp_path.as_uri()) == b"abc"
+    assert fetch(str(tmp_path / "a b.bin"), "/elsewhere") == b"abc"
+    assert fetch((tmp_path / "a b.bin").as_uri(), "/elsewhere") == b"abc"  # "a%20b.bin"
+    assert fetch(f"file://localhost{tmp_path}/a%20b.bin") == b"abc"
+    with pytest.raises(ImageDecodeError) as caught:
+        fetch("c.bin", tmp_path)
+    assert str(caught.value) == (
+        f"image 'c.bin' does not exist (looked for {str(tmp_path / 'c.bin')!r}); check the path "
+        "and the folder that relative paths start from"
+    )
+
+
+@pytest.mark.parametrize(
+    ("uri", "scheme"),
+    [
+        ("gs://bucket/a.png", "gs"),
+        ("https://example.org/a.png", "https"),
+        ("file://host/a.png", "file"),
+        ("data:image/png;base64,AAAA", "data"),
+    ],
+)
+def test_schemes_that_cannot_be_read(uri: str, scheme: str) -> None:
+    with pytest.raises(ImageDecodeError) as caught:
+        fetch(uri, "/base")
+    assert caught.value.code == "image_unreadable"
+    assert str(caught.value) == (
+        f"image {uri!r} cannot be read: its scheme is {scheme!r}; what works is a local path, a "
+        "path relative to the base folder, file:///absolute/path or s3://bucket/key"
+    )
+
+
+def test_base_of_another_scheme() -> None:
+    with pytest.raises(ImageDecodeError, match=r"base folder 'gs://b' cannot be read"):
+        fetch("a.png", "gs://b")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://key:secret@bucket/a.png", "s3://***"),
+        ("s3://bucket/a.png?secret_key=secret", "s3://bucket/a.png?***"),
+        ("s3:///a.png", "s3:///a.png"),
+    ],
+)
+def test_s3_uris_that_are_refused_show_no_secret(uri: str, shown: str) -> None:
+    with pytest.raises(ImageDecodeError) as caught:
+        fetch(uri)
+    assert caught.value.code == "image_unreadable"
+    assert str(caught.value) == (
+        f"image {shown!r} cannot be read: {shown!r} is not s3://bucket/prefix; settings go into "
+        "the environment: AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, "
+        "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, TOKENFOCUS_S3_ANONYMOUS"
+    )
+
+
+def test_wrong_settings_are_no_rows_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "localhost:9000")
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL_S3 is 'localhost:9000'"):
+        fetch("s3://bucket/a.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "root"),
+    [
+        ("a.png", "bucket/base/a.png"),
+        ("./x//a.png", "bucket/base/x/a.png"),
+        ("../a.png", "bucket/a.png"),
+        ("../../../a.png", "bucket/a.png"),
+        ("is it a=b?.png", "bucket/base/is it a=b?.png"),
+        ("s3://other/a.png", "other/a.png"),
+    ],
+)
+def test_relative_to_an_s3_base(name: str, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where it looks is tested here: nothing is read."""
+
+    def read(store: Store, label: str) -> bytes:
+        assert store.uri == f"s3://{store.root}"
+        return store.root.encode()
+
+    monkeypatch.setattr("tokenfocus_ray.scoring.fetch._read_store", read)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    assert fetch(name, "s3://bucket/base/") == root.encode()
+
+
+def test_absolute_path_beside_an_s3_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.bin").write_bytes(b"abc")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    assert fetch(str(tmp_path / "a.bin"), "s3://bucket") == b"abc"

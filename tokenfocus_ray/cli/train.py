@@ -1,0 +1,69 @@
+"""``tokenfocus train``: the plan and the summary as tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tokenfocus_ray.config import TrainConfig
+    from tokenfocus_ray.distributed.train import TrainSummary
+
+
+def run_plan(config: TrainConfig) -> None:
+    """Prints what would be trained; starts nothing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from tokenfocus_ray.distributed.train import plan_training
+
+    table = Table("backbone", "bag")
+    for name in ("train", "validation", "held out", "steps", "trained", "of", "memory", "saved"):
+        table.add_column(name, justify="right")
+    plans = plan_training(config)
+    for p in plans:
+        counts = (p.bag, p.n_train, p.n_validation, p.n_held_out, p.steps)
+        sizes = (f"{p.trainable_parameters:,}", f"{p.parameters:,}")
+        gib = (f"{p.memory_gib:.1f} GiB", f"{p.checkpoint_gib:.2f} GiB")
+        table.add_row(p.backbone, *(str(n) for n in counts), *sizes, *gib)
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{len(plans)} members. Samples as the manifest has them, images not looked at; steps at "
+        f"the most; memory is an estimate for each worker's device, saved is one checkpoint.",
+        highlight=False,
+    )
+
+
+def run_train(config: TrainConfig, out: str) -> TrainSummary:
+    """Trains, with lines of progress, and prints the summary."""
+    from rich.console import Console
+
+    from tokenfocus_ray.distributed.train import train_members
+
+    console = Console()
+    summary = train_members(config, out, say=lambda line: print(line, flush=True))
+    print_members(console, summary.members)
+    print(summary.line())
+    return summary
+
+
+def print_members(console: Console, members: list[dict[str, Any]]) -> None:
+    """The summary table."""
+    from rich.table import Table
+
+    table = Table("member", title="Members, scored on what each held out")
+    for name in ("steps", "best epoch", "SRCC", "PLCC", "element accuracy", "GPU-hours"):
+        table.add_column(name, justify="right")
+    for m in members:
+        held_out = m["out_of_fold"]
+        figures = [held_out[k] for k in ("srcc", "plcc", "element_accuracy")]
+        table.add_row(
+            m["member"],
+            str(m["steps"]),
+            str(m["best_epoch"]),
+            *("-" if v is None else f"{v:.3f}" for v in figures),
+            f"{m['gpu_hours']:.2f}",
+        )
+    console.print(table)

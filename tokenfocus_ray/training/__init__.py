@@ -1,0 +1,1 @@
+"""Fine-tuning a backbone's members: labels, losses, bags, adapters and the step; never Ray."""

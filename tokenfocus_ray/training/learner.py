@@ -1,0 +1,297 @@
+"""One member in training: the packed model, one optimiser step, predictions, its state.
+
+Knows torch.distributed, so that DDP and FSDP give the same gradients as one worker, and nothing of
+Ray: a plain loop trains with it as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from tokenfocus_ray.backbones.base import Backbone, PreparedImage
+from tokenfocus_ray.backbones.packing import PackedBatch, collate, micro_batches
+from tokenfocus_ray.config import ScoringConfig, TrainConfig
+from tokenfocus_ray.schema import ScoreRow
+from tokenfocus_ray.scoring.request import Request
+from tokenfocus_ray.scoring.scorer import AlignmentScorer
+from tokenfocus_ray.training.adapter import attach, trainable
+from tokenfocus_ray.training.objective import Example, Objective, TrainingPart
+from tokenfocus_ray.training.schedule import learning_rate
+
+#: Images that all ranks score in lockstep where the model is sharded over them.
+_SHARDED_CHUNK = 4
+
+
+class PackedModel(nn.Module):
+    """What DDP wraps: images and a packed batch in, logits at the answer positions out."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.model = backbone.model
+        self._backbone = (backbone,)  # in a tuple: it holds the model too, and is no module
+
+    def forward(self, images: Sequence[PreparedImage], batch: PackedBatch) -> Tensor:
+        """logits_AV; the vision tower keeps no graph where nothing of it is trained."""
+        (backbone,) = self._backbone
+        with torch.no_grad() if backbone.shares_vision else contextlib.nullcontext():
+            features_VD = backbone.encode_images(images)
+        return backbone.logits(backbone.answer_hidden(features_VD, batch))
+
+
+class Learner:
+    """Trains one member of a backbone.
+
+    Attributes:
+        backbone: The backbone with what is trained.
+        wrapped: The ``PeftModel``, or the model where the decoder is trained.
+        objective: The loss.
+        optimizer: AdamW over what is trained.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: TrainConfig,
+        scoring: ScoringConfig,
+        n_steps: int,
+        seed: int,
+        low_precision: torch.dtype | None = None,
+    ) -> None:
+        """Attaches the adapter; in a process group, the model is made parallel.
+
+        Args:
+            backbone: A loaded backbone without adapters, on its device.
+            config: How to train.
+            scoring: How members of this backbone score.
+            n_steps: Steps of the whole run, for the learning rate.
+            seed: Of the adapter and of dropout.
+            low_precision: What forwards compute in where the weights are in float32.
+
+        Raises:
+            ConfigError: a target of the adapter names no linear layer.
+            LevelError: a level word is not one token of the backbone's tokenizer.
+        """
+        self.backbone, self.config, self.seed = backbone, config, seed
+        self.run = config.backbones[scoring.backbone]
+        self._n_steps, self._low = n_steps, low_precision
+        self._workers = dist.get_world_size() if dist.is_initialized() else 1
+        self._rank = dist.get_rank() if dist.is_initialized() else 0
+        self._sharded = self._workers > 1 and self.run.strategy == "fsdp"
+        self._scorer = AlignmentScorer(backbone, scoring)
+        self.wrapped = attach(backbone, config.lora, seed)
+        if self.run.gradient_checkpointing:
+            backbone.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        packed = PackedModel(backbone)
+        self._parallel: nn.Module = packed
+        if self._sharded:
+            shard_decoder(backbone, low_precision or torch.float32)
+        elif self._workers > 1:
+            self._parallel = nn.parallel.DistributedDataParallel(packed)
+        end = backbone.encode_markup("<|im_end|>")
+        self.objective = Objective(
+            self._scorer.packer,
+            self._scorer.total_levels,
+            self._scorer.element_levels,
+            config.loss,
+            scoring.normalization,
+            end,
+        )
+        self.optimizer = torch.optim.AdamW(
+            trainable(packed),
+            lr=self.run.learning_rate or config.optimizer.learning_rate,
+            weight_decay=config.optimizer.weight_decay,
+        )
+
+    def step(self, index: int, examples: Sequence[Example]) -> dict[str, float]:
+        """One optimiser step on this worker's share of a batch.
+
+        Sums are divided by the weights of the whole step, so the gradient is that of one forward
+        over all of it, whatever the micro-batches and workers.
+
+        Args:
+            index: Number of the step, from 0: sets learning rate and dropout's seed.
+            examples: The worker's share; may be empty.
+
+        Returns:
+            The step's loss and its terms over all workers, learning rate, norm of the gradient.
+
+        Raises:
+            RowError: an example cannot be asked.
+            FloatingPointError: the loss or the gradient is not finite.
+        """
+        options = self.config.optimizer
+        peak = self.run.learning_rate or options.learning_rate
+        rate = learning_rate(index, self._n_steps, peak, options.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed((self.seed * 1_000_003 + index) * 1_009 + self._rank)
+        shown = self.gradients(examples)
+        parameters = trainable(self._parallel)
+        clipped: Any = nn.utils.clip_grad_norm_(parameters, options.max_grad_norm)
+        # of a sharded model, the norm is spread over the workers too
+        norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
+        if not (math.isfinite(norm) and math.isfinite(shown["loss"])):
+            raise FloatingPointError(
+                f"step {index}: the loss is {shown['loss']} and its gradient's norm {norm}; lower "
+                f"the learning rate (now {rate:g}), or train in float32"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {**shown, "learning_rate": rate, "grad_norm": norm}
+
+    def gradients(self, examples: Sequence[Example]) -> dict[str, float]:
+        """Adds the step's gradient to the parameters; see :meth:`step`."""
+        self._parallel.train()
+        parts = [part for example in examples for part in self.objective.parts(example)]
+        plan = micro_batches([len(p) for p in parts], self.run.token_budget)
+        batches = [[parts[i] for i in indices] for indices in plan]
+        mine = {"total": 0.0, "elements": 0.0, **self.objective.weights(parts)}
+        mine["pairs"] = float(sum(self.objective.pairs(batch) for batch in batches))
+        weights = self._sum(mine)
+        n_pairs = int(weights.pop("pairs"))
+        shown: dict[str, float] = {}
+        # every worker passes through its collectives equally often: DDP's once a step, a sharded
+        # model's in each forward
+        n_passes = self._most(len(batches)) if self._sharded else max(1, len(batches))
+        for i in range(n_passes):
+            with self._no_sync(i < n_passes - 1), self._autocast():
+                if i < len(batches):
+                    loss, terms = self._pass(batches[i], weights, n_pairs)
+                else:
+                    loss, terms = self._empty_pass(parts or self._last_parts), {}
+            # DDP and FSDP average over the workers, the sums want adding up
+            with self._no_sync(i < n_passes - 1):
+                (loss * self._workers).backward()
+            for name, value in terms.items():
+                shown[name] = shown.get(name, 0.0) + value
+        self._last_parts = parts or self._last_parts
+        shown = self._sum({name: shown.get(name, 0.0) for name in self._term_names()})
+        return {"loss": sum(shown.values()), **shown}
+
+    _last_parts: Sequence[TrainingPart] = ()
+
+    def _pass(
+        self, batch: Sequence[TrainingPart], weights: dict[str, float], n_pairs: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        packed = collate([item.part.sequence for item in batch], self.backbone.device)
+        logits_AV = self._parallel([item.image for item in batch], packed)
+        return self.objective.loss(logits_AV, batch, weights, n_pairs)
+
+    def _empty_pass(self, parts: Sequence[TrainingPart]) -> Tensor:
+        """A pass that adds nothing, for a worker without rows: the others wait for it."""
+        assert parts, "a worker's first step has a row: a batch has at least one for each worker"
+        packed = collate([parts[0].part.sequence], self.backbone.device)
+        return self._parallel([parts[0].image], packed).sum() * 0.0  # type: ignore[no-any-return]
+
+    def _term_names(self) -> list[str]:
+        """Of every worker alike, whatever its rows."""
+        config = self.config.loss
+        terms = [t for t in ("first_token", "regression", "kl") if getattr(config, t)]
+        names = [f"{task}_{term}" for task in ("total", "elements") for term in terms]
+        return names + [t for t in ("rank", "whole_answer") if getattr(config, t)]
+
+    def _no_sync(self, accumulate: bool) -> AbstractContextManager[Any]:
+        if accumulate and isinstance(self._parallel, nn.parallel.DistributedDataParallel):
+            return self._parallel.no_sync()
+        return contextlib.nullcontext()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._low is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.backbone.device.type, self._low)
+
+    def _sum(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Sums over all workers; keys are the same on each."""
+        if self._workers == 1:
+            return dict(values)
+        tensor = torch.tensor(list(values.values()), dtype=torch.float64)
+        tensor = tensor.to(self.backbone.device)
+        dist.all_reduce(tensor)
+        return dict(zip(values, tensor.tolist(), strict=True))
+
+    def _most(self, value: int) -> int:
+        tensor = torch.tensor(value, device=self.backbone.device)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return max(1, int(tensor))
+
+    def predict(self, requests: Sequence[Request]) -> list[ScoreRow]:
+        """Scores requests with the member as it stands, as the batch job would.
+
+        Where the model is sharded, every worker must call it, with or without requests.
+        """
+        self._parallel.eval()
+        if not self._sharded:
+            with self._autocast():
+                return self._scorer.score_requests(requests)
+        # one forward a chunk, and as many chunks on every worker
+        rows: list[ScoreRow] = []
+        self._scorer.token_budget = 1 << 40
+        n_chunks = self._most(-(-len(requests) // _SHARDED_CHUNK))
+        for i in range(n_chunks):
+            chunk = requests[i * _SHARDED_CHUNK : (i + 1) * _SHARDED_CHUNK]
+            with self._autocast():
+                if chunk:
+                    rows += self._scorer.score_requests(chunk)
+                else:
+                    with torch.no_grad():
+                        self._empty_pass(self._last_parts)
+        return rows
+
+    def trained(self) -> dict[str, Tensor]:
+        """Trained values by name, full and on the CPU; all workers call it."""
+        state: Any = get_model_state_dict(self.wrapped, options=_FULL)
+        return dict(state)
+
+    def state(self) -> dict[str, Any]:
+        """Trained values and the optimiser's state, full and on the CPU; all workers call it."""
+        optimizer = get_optimizer_state_dict(self.wrapped, self.optimizer, options=_FULL)
+        return {"model": self.trained(), "optimizer": optimizer}
+
+    def load_trained(self, state: Mapping[str, Any]) -> None:
+        """Loads the trained values of a :meth:`state`."""
+        set_model_state_dict(self.wrapped, state["model"], options=_PART)
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state`."""
+        self.load_trained(state)
+        set_optimizer_state_dict(self.wrapped, self.optimizer, state["optimizer"], options=_PART)
+
+
+_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+_PART = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
+
+
+def shard_decoder(backbone: Backbone, dtype: torch.dtype) -> None:
+    """FSDP over the decoder's layers, in place.
+
+    Embeddings, head and vision tower, which are not trained, stay whole on each worker.
+
+    Args:
+        backbone: With float32 weights.
+        dtype: What the layers compute in; gradients are reduced in float32.
+    """
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    decoder = backbone.language_model
+    whole = set(decoder.get_input_embeddings().parameters())
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    for layer in decoder.layers:
+        fully_shard(layer, mp_policy=policy)
+    fully_shard(decoder, mp_policy=policy, ignored_params=whole)
+    if torch.cuda.is_available():
+        backbone.model.to("cuda")
