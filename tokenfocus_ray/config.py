@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -38,11 +38,18 @@ class _Frozen(BaseModel):
         except ValidationError as error:
             problems = []
             for item in error.errors():
+                *above, last = item["loc"] or [""]
                 key = ".".join(str(part) for part in item["loc"])
-                if item["type"] == "extra_forbidden":
-                    problems.append(f"unknown key {key!r}. {did_you_mean(key, cls.model_fields)}")
-                else:
-                    problems.append(f"{key} = {item['input']!r}: {item['msg']}")
+                match item["type"]:
+                    case "extra_forbidden":
+                        hint = did_you_mean(str(last), _known_keys(cls, above))
+                        problems.append(f"unknown key {key!r}. {hint}")
+                    case "missing":
+                        problems.append(f"{key}: {item['msg']}")
+                    case "value_error":  # a validator of ours, which names what it saw
+                        problems.append(": ".join(filter(None, [key, str(item["ctx"]["error"])])))
+                    case _:
+                        problems.append(f"{key} = {item['input']!r}: {item['msg']}")
             raise ConfigError(f"{where}: {'; '.join(problems)}") from None
 
     @staticmethod
@@ -63,6 +70,17 @@ class _Frozen(BaseModel):
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: must hold keys and values, got {type(values).__name__}")
         return values
+
+
+def _known_keys(annotation: Any, path: Sequence[str | int]) -> Iterable[str]:
+    """The keys of the model at a path below an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields
+        return fields if not path else _known_keys(fields[str(path[0])].annotation, path[1:])
+    inner = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return _known_keys(inner[1], path[1:])
+    return _known_keys(inner[0], path)  # X | None
 
 
 class ScoringConfig(_Frozen):
@@ -155,7 +173,7 @@ class LoraOptions(_Frozen):
     """
 
     rank: int = Field(default=64, ge=1)
-    alpha: float = Field(default=128.0, gt=0.0)
+    alpha: int = Field(default=128, ge=1)
     dropout: float = Field(default=0.05, ge=0.0, lt=1.0)
     targets: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
@@ -247,8 +265,12 @@ class TrainConfig(_Frozen):
     loss: LossConfig = LossConfig()
     lora: LoraOptions | None = LoraOptions()
     optimizer: OptimizerConfig = OptimizerConfig()
-    total_levels: dict[str, float] = ScoringConfig.model_fields["total_levels"].default
-    element_levels: dict[str, float] = ScoringConfig.model_fields["element_levels"].default
+    total_levels: dict[str, float] = Field(
+        default=ScoringConfig.model_fields["total_levels"].default, min_length=2
+    )
+    element_levels: dict[str, float] = Field(
+        default=ScoringConfig.model_fields["element_levels"].default, min_length=2
+    )
     normalization: Literal["logits", "probs"] = "logits"
     structure: bool = True
     parallel: int | None = Field(default=None, ge=1)
@@ -301,6 +323,8 @@ class TrainConfig(_Frozen):
         values = self.model_dump(
             mode="json", exclude={**dict.fromkeys(free, True), "backbones": {"__all__": pace}}
         )
+        for name in ("total_levels", "element_levels"):  # questions name them in their order
+            values[name] = [list(pair) for pair in values[name].items()]
         return dict(_flat(values))
 
 

@@ -192,8 +192,12 @@ class Store:
                 found = [info.base_name for info in infos]
         return sorted(n for n in found if not n.startswith(TEMPORARY))
 
-    def delete(self, name: str = "") -> None:
-        """Deletes a file, or a folder with all that is in it; of a bucket the content only."""
+    def delete(self, name: str) -> None:
+        """Deletes a file, or a folder with all that is in it; of a bucket the content only.
+
+        Args:
+            name: What to delete, if it is there; ``""`` is this folder itself.
+        """
         at = self.child(name)
         with at._errors("delete"), suppress(FileNotFoundError):
             at._remove()

@@ -121,7 +121,7 @@ def test_delete(store: Store) -> None:
         store.delete(name)
     assert store.names() == ["d"]
     assert not store.exists("b")
-    store.delete()
+    store.delete("")
     assert not store.exists()
 
 
@@ -132,7 +132,7 @@ def test_whole_bucket(s3_bucket: str) -> None:
     bucket.write_bytes("b/c", b"")
     bucket.check_writable()
     assert bucket.names() == ["a", "b"]
-    bucket.delete()
+    bucket.delete("")
     assert bucket.exists()
     assert bucket.names() == []
 

@@ -193,7 +193,7 @@ def test_delete(store: Store, tmp_path: Path) -> None:
         store.delete(name)
     assert store.names() == ["d"]
     assert (tmp_path / "kept" / "file").exists()
-    store.delete()
+    store.delete("")
     assert not store.exists()
 
 

@@ -61,11 +61,16 @@ def check_taught(
                 f"{backbone!r}; score with the former"
             )
         for key, value in questions.items():
-            if key in taught and taught[key] != value:
+            if key in taught and _ordered(taught[key]) != _ordered(value):
                 raise AdapterError(
                     f"adapter {name!r} from {folder!r} was trained with {key} = {taught[key]!r}, "
                     f"but is to be asked with {value!r}; set {key} as it was trained"
                 )
+
+
+def _ordered(value: object) -> object:
+    """Mappings with their order, in which questions name the levels."""
+    return list(value.items()) if isinstance(value, Mapping) else value
 
 
 def load_adapters(backbone: Backbone, adapters: Mapping[str, str]) -> None:

@@ -33,9 +33,16 @@ YES_NO_QUESTIONS = (
     "Is this true of the image: {text}? {hint}",
     "{text}? {hint}",
 )
+#: Asked of the whole prompt: to answer them, the claims have to be put together.
+WHOLE_QUESTIONS = (
+    "Does the image show all that the text prompt asks for? {hint}",
+    "How many of the elements does the image show? Answer a digit.",
+)
 N_YES_NO = 6
 #: Of a lesson, beside the caption: questions answered by a word, and claims.
 N_OPEN, N_CLAIMS = 3, 6
+#: Of a lesson about a whole prompt: claims beside the prompt's own, which are mostly true.
+N_OTHER = 8
 #: Easiest first.
 CLAIM_KINDS = ("object", "color", "location", "attribute", "material", "spatial", "counting")
 
@@ -157,6 +164,31 @@ def lesson(
             claim = next((c for c in tries if c is not None and c.type in kinds), None)
             if claim is not None:
                 pairs.append(_yes_no(claim, scene))
+    return pairs
+
+
+def whole_lesson(spec: SceneSpec, scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """(question, answer) pairs: the caption, every claim of the prompt, and the prompt as a whole.
+
+    The prefix must list the elements of the same claims, see :func:`random_prefix`.
+
+    Args:
+        spec: What the prompt asks for.
+        scene: What was drawn.
+        rng: Source of randomness.
+    """
+    asked = claims(spec)
+    held = [claim.holds(scene) for claim in asked]
+    hint = ELEMENT_LEVELS.answer_hint()
+    pairs = [(CAPTION_QUESTION, caption(scene))]
+    pairs += [_yes_no(claim, scene) for claim in asked]
+    while len(pairs) < 1 + len(asked) + N_OTHER:
+        for want in (True, False):
+            claim = random_claim(scene, want, rng)
+            if claim is not None:
+                pairs.append(_yes_no(claim, scene))
+    pairs.append((WHOLE_QUESTIONS[0].format(hint=hint), "Yes" if all(held) else "No"))
+    pairs.append((WHOLE_QUESTIONS[1], str(min(9, sum(held)))))
     return pairs
 
 

@@ -33,6 +33,7 @@ from tokenfocus_ray.backbones.pretrain_lessons import (
     lesson,
     random_prefix,
     random_scene,
+    whole_lesson,
     wordings,
 )
 from tokenfocus_ray.datasets.scenes import render
@@ -41,6 +42,9 @@ from tokenfocus_ray.scoring.prompt import PromptTemplate
 
 #: Words of other level vocabularies, so that they are single tokens too.
 LEVEL_WORDS = "bad poor fair good excellent 1 2 3 4 5 No Yes no yes a b c d e f g h i j k l m n o"
+
+#: Peak of each phase.
+LEARNING_RATES = (1e-3, 5e-4, 1e-3)
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +113,7 @@ def new_backbone(family: str, seed: int) -> Backbone:
 
 
 def train(
-    backbone: Backbone, steps: int, batch_size: int, seed: int, with_prompts: bool, lr: float
+    backbone: Backbone, steps: int, batch_size: int, seed: int, phase: int, lr: float
 ) -> None:
     """One phase of pre-training, in place; logs losses and the accuracy on claims.
 
@@ -118,8 +122,9 @@ def train(
         steps: Optimiser steps.
         batch_size: Images a step.
         seed: Of the data.
-        with_prompts: Whether most prefixes carry a prompt, as in scoring. Without, the first third
-            of the steps has the three easiest types of claims only.
+        phase: 0 without prompts, the first third of the steps with the three easiest types of
+            claims only; 1 with most prefixes as in scoring; 2 with all of them, asked about every
+            claim of the prompt and about the prompt as a whole.
         lr: Peak learning rate of the one-cycle schedule.
     """
     model, spec_of_images = backbone.model, backbone.image_spec
@@ -129,15 +134,18 @@ def train(
     model.train()
     started, seen = time.monotonic(), np.zeros(4)
     for step in range(steps):
-        rng = np.random.default_rng([991 + seed, step, *([1] if with_prompts else [])])
-        easy = not with_prompts and step < steps * 0.35
+        rng = np.random.default_rng([991 + seed, step, *([phase] if phase else [])])
+        easy = phase == 0 and step < steps * 0.35
         kinds = CLAIM_KINDS[:3] if easy else CLAIM_KINDS
         # of a whole batch, so that its sequences are of like length
-        with_prompt = with_prompts and bool(rng.random() < 0.7)
+        with_prompt = phase == 2 or (phase == 1 and bool(rng.random() < 0.7))
         images, sequences, targets, in_caption = [], [], [], []
         for _ in range(batch_size):
             spec, scene = random_scene(rng)
-            pairs = lesson(spec, scene, kinds, with_prompt, rng)
+            if phase == 2:
+                pairs = whole_lesson(spec, scene, rng)
+            else:
+                pairs = lesson(spec, scene, kinds, with_prompt, rng)
             image = spec_of_images.prepare(np.asarray(render(scene, tiny.IMAGE_SIDE)))
             prefix = random_prefix(spec, rng) if with_prompt else ""
             sequence, target, mine = encode_example(backbone, prefix, pairs, image)
@@ -177,7 +185,7 @@ def train(
 
 
 def pretrain(family: str, steps: Sequence[int], batch_size: int, seed: int) -> Backbone:
-    """Both phases: to see and to answer, then to do so behind a prompt.
+    """All phases: to see and to answer, to do so behind a prompt, to judge a prompt's claims.
 
     Args:
         family: A key of the registry.
@@ -186,9 +194,9 @@ def pretrain(family: str, steps: Sequence[int], batch_size: int, seed: int) -> B
         seed: Of weights and data.
     """
     backbone = new_backbone(family, seed)
-    see, read = steps
-    train(backbone, see, batch_size, seed, with_prompts=False, lr=1e-3)
-    train(backbone, read, batch_size, seed, with_prompts=True, lr=5e-4)
+    for phase, (n, lr) in enumerate(zip(steps, LEARNING_RATES, strict=True)):
+        if n:
+            train(backbone, n, batch_size, seed, phase, lr)
     return backbone
 
 
@@ -197,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--family", choices=sorted(registry.FAMILIES), required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, nargs=2, default=(900, 200), metavar="N")
+    parser.add_argument("--steps", type=int, nargs=3, default=(1400, 250, 600), metavar="N")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

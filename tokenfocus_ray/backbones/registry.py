@@ -160,7 +160,7 @@ def image_spec(source: Source, max_visual_tokens: int | None = None) -> ImageSpe
         BackboneError: ``max_visual_tokens`` below 1.
     """
     files = {"config.json": True, "preprocessor_config.json": False}
-    config, preprocessor = (_read_json(source, f, must) for f, must in files.items())
+    config, preprocessor = (read_json(source, f, must) for f, must in files.items())
     try:
         spec = family_class(source.family).image_spec_from(config, preprocessor)
     except (KeyError, TypeError, ValueError) as error:
@@ -175,7 +175,12 @@ def image_spec(source: Source, max_visual_tokens: int | None = None) -> ImageSpe
     return spec.limited(max_visual_tokens)
 
 
-def _read_json(source: Source, name: str, must_exist: bool) -> Mapping[str, Any]:
+def read_json(source: Source, name: str, must_exist: bool) -> Mapping[str, Any]:
+    """A JSON file of a resolved backbone; empty where it is missing and need not exist.
+
+    Raises:
+        BackboneError: it cannot be read, or holds no object.
+    """
     if Path(source.location).is_dir():
         path: Path | None = Path(source.location) / name
         path = path if path and path.is_file() else None

@@ -18,20 +18,27 @@ def run_plan(config: TrainConfig) -> None:
 
     from tokenfocus_ray.distributed.train import plan_training
 
-    table = Table("backbone", "bag")
-    for name in ("train", "validation", "held out", "steps", "trained", "of", "memory", "saved"):
-        table.add_column(name, justify="right")
     plans = plan_training(config)
+    backbones = Table("backbone", title="A worker")
+    for name in ("parameters", "trained", "memory", "checkpoint"):
+        backbones.add_column(name, justify="right")
+    for p in {p.backbone: p for p in plans}.values():
+        sizes = (f"{p.parameters:,}", f"{p.trainable_parameters:,}")
+        backbones.add_row(
+            p.backbone, *sizes, f"{p.memory_gib:.1f} GiB", f"{p.checkpoint_gib:.2f} GiB"
+        )
+    members = Table("member", title=f"{len(plans)} members")
+    for name in ("train", "validation", "held out", "steps"):
+        members.add_column(name, justify="right")
     for p in plans:
-        counts = (p.bag, p.n_train, p.n_validation, p.n_held_out, p.steps)
-        sizes = (f"{p.trainable_parameters:,}", f"{p.parameters:,}")
-        gib = (f"{p.memory_gib:.1f} GiB", f"{p.checkpoint_gib:.2f} GiB")
-        table.add_row(p.backbone, *(str(n) for n in counts), *sizes, *gib)
+        shares = (p.n_train, p.n_validation, p.n_held_out, p.steps)
+        members.add_row(p.name, *(str(n) for n in shares))
     console = Console()
-    console.print(table)
+    console.print(backbones)
+    console.print(members)
     console.print(
-        f"{len(plans)} members. Samples as the manifest has them, images not looked at; steps at "
-        f"the most; memory is an estimate for each worker's device, saved is one checkpoint.",
+        "Samples as the manifest has them, images not looked at; steps at the most; memory is an "
+        "estimate of what a worker's device holds.",
         highlight=False,
     )
 
@@ -51,10 +58,10 @@ def run_train(config: TrainConfig, out: str) -> TrainSummary:
 
 def print_members(console: Console, members: list[dict[str, Any]]) -> None:
     """The summary table."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("member", title="Members, scored on what each held out")
-    for name in ("steps", "best epoch", "SRCC", "PLCC", "element accuracy", "GPU-hours"):
+    table = Table(Column("member", no_wrap=True), title="Members, scored on what each held out")
+    for name in ("steps", "best epoch", "SRCC", "PLCC", "elements", "GPU-hours"):
         table.add_column(name, justify="right")
     for m in members:
         held_out = m["out_of_fold"]

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyarrow import fs
 
 from tokenfocus_ray.errors import ManifestError, OutputError
 from tokenfocus_ray.schema import ELEMENT_TYPE, Element, sample_id
+from tokenfocus_ray.storage import Store
 
 _INTS = pa.list_(pa.int64())
 
@@ -99,12 +99,7 @@ def write_evalmuse(table: pa.Table, path: str) -> None:
 
 def _load(path: str) -> list[Any]:
     try:
-        if "://" in path:
-            filesystem, inner = fs.FileSystem.from_uri(path)
-            with filesystem.open_input_stream(inner) as stream:
-                text = stream.read()
-        else:
-            text = Path(path).read_bytes()
+        text = Store.of(path).read_bytes() if "://" in path else Path(path).read_bytes()
         records = json.loads(text)
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error}); check the path") from None

@@ -47,7 +47,7 @@ from tokenfocus_ray.distributed.train_member import (
 )
 from tokenfocus_ray.errors import ConfigError, OutputError, TrainingError
 from tokenfocus_ray.storage import Store
-from tokenfocus_ray.training.bags import make_bags
+from tokenfocus_ray.training.bags import backbone_label, make_bags, member_name
 from tokenfocus_ray.training.oof import merge_out_of_fold
 from tokenfocus_ray.training.plan import MemberPlan, check_space, plan_members
 from tokenfocus_ray.training.schedule import Schedule
@@ -155,6 +155,13 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
 
 def _check(config: TrainConfig) -> tuple[Manifest, list[Any]]:
     """What can be told at once: the manifest's columns, the backbones, the levels."""
+    labels = Counter(backbone_label(name) for name in config.backbones)
+    label, n = labels.most_common(1)[0]
+    if n > 1:
+        raise ConfigError(
+            f"backbones: {n} of {list(config.backbones)} would name their members "
+            f"{member_name(label, 0)!r}; rename a folder"
+        )
     manifest = read_manifest(config.data, config.images, config.map)
     return manifest, [check_scorer(config.scoring(name)) for name in config.backbones]
 
@@ -199,7 +206,7 @@ def member_jobs(config: TrainConfig, samples: pa.Table, store: Store) -> list[Me
     options = config.optimizer
     return [
         MemberJob(
-            f"{member_name(backbone)}-bag{bag.index}",
+            member_name(backbone, bag.index),
             backbone,
             config,
             bag,
@@ -216,15 +223,6 @@ def member_jobs(config: TrainConfig, samples: pa.Table, store: Store) -> list[Me
         for backbone in config.backbones
         for bag in bags
     ]
-
-
-def member_name(backbone: str) -> str:
-    """A backbone's name as part of file names and columns.
-
-    >>> member_name("Qwen/Qwen2.5-VL-7B-Instruct"), member_name("/models/mine/")
-    ('Qwen2_5-VL-7B-Instruct', 'mine')
-    """
-    return backbone.rstrip("/").rpartition("/")[2].replace(".", "_")
 
 
 def _check_shares(jobs: list[MemberJob]) -> None:
@@ -408,7 +406,7 @@ def _read_table(store: Store, name: str) -> pa.Table:
 
 def _write_out_of_fold(jobs: list[MemberJob], samples: pa.Table, store: Store) -> None:
     held_out = [
-        (member_name(job.backbone), job.name, _read_table(job.folder, HELD_OUT_FILE))
+        (backbone_label(job.backbone), job.name, _read_table(job.folder, HELD_OUT_FILE))
         for job in jobs
     ]
     table = merge_out_of_fold(samples, held_out)

@@ -32,6 +32,7 @@ from tokenfocus_ray.errors import ManifestError, RowError
 from tokenfocus_ray.scoring.fetch import fetch
 from tokenfocus_ray.scoring.image import decode
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.training.bags import make_bags
 from tokenfocus_ray.training.samples import (
     SAMPLE_COLUMNS,
     SAMPLES,
@@ -189,6 +190,8 @@ def prepare_samples(
         test = read_manifest(config.test, config.images, config.map)
         prompts = test.table[test.columns.prompt].to_pylist()
         check_disjoint(samples, prompts, manifest.path, config.test)
+    groups: list[Any] = samples["group"].to_pylist()
+    make_bags(groups, config.bags)  # too few prompts: said before an image is read
     inspect = _Inspect(manifest.columns, tuple(specs), manifest.base, store.child("images"))
     seen = {row["row"]: row for row in _with_images(manifest, samples, inspect).take_all()}
     bad = [row for row in samples.to_pylist() if seen[row["row"]]["code"] is not None]

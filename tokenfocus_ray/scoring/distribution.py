@@ -20,6 +20,7 @@ class LevelDistribution:
 
     Attributes:
         probs_BK: Closed-set probabilities P(s_i|X).
+        log_probs_BK: Their logs, exact where a probability underflows.
         expected_B: sum_i v_i P(s_i|X).
         mass_B: Probability of all K level tokens together over the full vocabulary; near 0 the
             model wanted to say something else.
@@ -27,6 +28,7 @@ class LevelDistribution:
     """
 
     probs_BK: Tensor
+    log_probs_BK: Tensor
     expected_B: Tensor
     mass_B: Tensor
     entropy_B: Tensor
@@ -67,6 +69,7 @@ def level_distribution(
     values_K = torch.tensor(values, dtype=probs_BK.dtype, device=probs_BK.device)
     return LevelDistribution(
         probs_BK=probs_BK,
+        log_probs_BK=log_probs_BK,
         expected_B=probs_BK @ values_K,
         mass_B=mass_B,
         # 0 * log 0 = 0: a level may underflow to probability 0 with a log of -inf

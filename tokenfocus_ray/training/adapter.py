@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import Backbone
 from tokenfocus_ray.backbones.lora import RECORD, VISION_PARTS
 from tokenfocus_ray.config import LoraOptions
@@ -40,18 +42,18 @@ def attach(backbone: Backbone, options: LoraOptions | None, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     pattern = _targets(backbone, options)
-    torch.manual_seed(seed)
-    wrapped = get_peft_model(
-        model,
-        LoraConfig(
-            r=options.rank,
-            lora_alpha=options.alpha,
-            lora_dropout=options.dropout,
-            target_modules=pattern,
-            # no task type: peft then records the model's class, which tells families apart
-            task_type=None,
-        ),
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=pattern,
+        # no task type: peft then records the model's class, which tells families apart
+        task_type=None,
     )
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():  # between peft and transformers
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        wrapped = get_peft_model(model, config)
     backbone.shares_vision = not options.vision
     return wrapped
 
@@ -105,9 +107,9 @@ def save_member(
         full = {k: state.get(k, v) for k, v in wrapped.state_dict().items()}
         wrapped.save_pretrained(folder, state_dict=full)
         backbone.tokenizer.save_pretrained(folder)
-        preprocessor = Path(backbone.source.location) / "preprocessor_config.json"
-        if preprocessor.is_file():
-            (folder / preprocessor.name).write_bytes(preprocessor.read_bytes())
+        name = "preprocessor_config.json"
+        if preprocessor := registry.read_json(backbone.source, name, must_exist=False):
+            (folder / name).write_text(json.dumps(preprocessor, indent=2) + "\n")
     else:
         config = wrapped.peft_config["default"]
         config.base_model_name_or_path = backbone.source.name

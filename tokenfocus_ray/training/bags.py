@@ -115,3 +115,21 @@ def make_bags(groups: Sequence[int], config: BagsConfig) -> list[Bag]:
             )
         )
     return bags
+
+
+def backbone_label(backbone: str) -> str:
+    """A backbone's name as part of file names and columns.
+
+    >>> backbone_label("Qwen/Qwen2.5-VL-7B-Instruct"), backbone_label("/models/mine/")
+    ('Qwen2_5-VL-7B-Instruct', 'mine')
+    """
+    return backbone.rstrip("/").rpartition("/")[2].replace(".", "_")
+
+
+def member_name(backbone: str, bag: int) -> str:
+    """Name of a member, and of its folder.
+
+    >>> member_name("tiny-internvl", 2)
+    'tiny-internvl-bag2'
+    """
+    return f"{backbone_label(backbone)}-bag{bag}"

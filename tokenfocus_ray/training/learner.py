@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.request import Request
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
 from tokenfocus_ray.training.adapter import attach, trainable
-from tokenfocus_ray.training.objective import Example, Objective, TrainingPart
+from tokenfocus_ray.training.objective import PART_TOKENS, Example, Objective, TrainingPart
 from tokenfocus_ray.training.schedule import learning_rate
 
 #: Images that all ranks score in lockstep where the model is sharded over them.
@@ -139,7 +140,8 @@ class Learner:
         rate = learning_rate(index, self._n_steps, peak, options.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed((self.seed * 1_000_003 + index) * 1_009 + self._rank)
+        # within the 64 bits that torch takes, whatever the user's seed
+        torch.manual_seed(((self.seed * 1_000_003 + index) * 1_009 + self._rank) % 2**63)
         shown = self.gradients(examples)
         parameters = trainable(self._parallel)
         clipped: Any = nn.utils.clip_grad_norm_(parameters, options.max_grad_norm)
@@ -173,17 +175,14 @@ class Learner:
                 if i < len(batches):
                     loss, terms = self._pass(batches[i], weights, n_pairs)
                 else:
-                    loss, terms = self._empty_pass(parts or self._last_parts), {}
+                    loss, terms = self._empty_pass(), {}
             # DDP and FSDP average over the workers, the sums want adding up
             with self._no_sync(i < n_passes - 1):
                 (loss * self._workers).backward()
             for name, value in terms.items():
                 shown[name] = shown.get(name, 0.0) + value
-        self._last_parts = parts or self._last_parts
         shown = self._sum({name: shown.get(name, 0.0) for name in self._term_names()})
         return {"loss": sum(shown.values()), **shown}
-
-    _last_parts: Sequence[TrainingPart] = ()
 
     def _pass(
         self, batch: Sequence[TrainingPart], weights: dict[str, float], n_pairs: int
@@ -192,11 +191,13 @@ class Learner:
         logits_AV = self._parallel([item.image for item in batch], packed)
         return self.objective.loss(logits_AV, batch, weights, n_pairs)
 
-    def _empty_pass(self, parts: Sequence[TrainingPart]) -> Tensor:
+    def _empty_pass(self) -> Tensor:
         """A pass that adds nothing, for a worker without rows: the others wait for it."""
-        assert parts, "a worker's first step has a row: a batch has at least one for each worker"
-        packed = collate([parts[0].part.sequence], self.backbone.device)
-        return self._parallel([parts[0].image], packed).sum() * 0.0  # type: ignore[no-any-return]
+        # a picture of its own: right after a restart there is no earlier row to take
+        image = self.backbone.image_spec.prepare(np.zeros((32, 32, 3), np.uint8))
+        (part,) = self._scorer.packer.pack(0, image, "nothing", (), None, PART_TOKENS)
+        packed = collate([part.sequence], self.backbone.device)
+        return self._parallel([image], packed).sum() * 0.0  # type: ignore[no-any-return]
 
     def _term_names(self) -> list[str]:
         """Of every worker alike, whatever its rows."""
@@ -249,16 +250,19 @@ class Learner:
                     rows += self._scorer.score_requests(chunk)
                 else:
                     with torch.no_grad():
-                        self._empty_pass(self._last_parts)
+                        self._empty_pass()
         return rows
 
     def trained(self) -> dict[str, Tensor]:
-        """Trained values by name, full and on the CPU; all workers call it."""
+        """Trained values by name, full and on the CPU; all workers call it.
+
+        Where the member trains on the CPU, they are the values themselves: save or copy them.
+        """
         state: Any = get_model_state_dict(self.wrapped, options=_FULL)
         return dict(state)
 
     def state(self) -> dict[str, Any]:
-        """Trained values and the optimiser's state, full and on the CPU; all workers call it."""
+        """Trained values and the optimiser's state, as :meth:`trained`; all workers call it."""
         optimizer = get_optimizer_state_dict(self.wrapped, self.optimizer, options=_FULL)
         return {"model": self.trained(), "optimizer": optimizer}
 

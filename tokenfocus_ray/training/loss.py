@@ -81,8 +81,7 @@ def token_focused_terms(
         errors_A = (distribution.expected_B - means_A) / spacing
         terms["regression"] = (weights_A * _distance(errors_A, config.regression_kind)).sum()
     if config.kl:
-        log_P_AK = distribution.probs_BK.clamp_min(1e-12).log()
-        kl_A = (torch.xlogy(probs_AK, probs_AK) - probs_AK * log_P_AK).sum(-1)
+        kl_A = (torch.xlogy(probs_AK, probs_AK) - probs_AK * distribution.log_probs_BK).sum(-1)
         terms["kl"] = (weights_A * kl_A).sum()
     return terms, distribution.expected_B
 

@@ -179,7 +179,8 @@ class Objective:
         ]
         is_first = torch.tensor([f for item in parts for f in item.first], device=device)
         first_AV = logits_AV[is_first]
-        loss = logits_AV.new_zeros((), dtype=torch.float32)
+        # nothing, but with a graph: a micro-batch may have no pair, and the rank term only
+        loss = logits_AV[:0].sum(dtype=torch.float32)
         shown: dict[str, float] = {}
         for task, (ids, values) in self._tasks.items():
             mine = [i for i, (total, *_) in enumerate(questions) if total == (task == "total")]

@@ -14,7 +14,7 @@ from tokenfocus_ray.config import BackboneRun, TrainConfig
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.training.adapter import attach, count, trainable
-from tokenfocus_ray.training.bags import make_bags
+from tokenfocus_ray.training.bags import make_bags, member_name
 from tokenfocus_ray.training.samples import index_samples
 from tokenfocus_ray.training.schedule import Schedule
 
@@ -30,8 +30,8 @@ class MemberPlan:
     """One member that would be trained.
 
     Attributes:
+        name: Of the member.
         backbone: Its backbone.
-        bag: Its bag.
         n_train: Samples of an epoch.
         n_validation: Samples that choose the best epoch.
         n_held_out: Samples scored out of fold.
@@ -42,8 +42,8 @@ class MemberPlan:
         checkpoint_gib: Size of a checkpoint, of which the best and the latest are kept.
     """
 
+    name: str
     backbone: str
-    bag: int
     n_train: int
     n_validation: int
     n_held_out: int
@@ -81,8 +81,8 @@ def plan_members(
             )
             plans.append(
                 MemberPlan(
+                    member_name(name, bag.index),
                     name,
-                    bag.index,
                     len(bag.train),
                     len(bag.validation),
                     len(bag.held_out),

@@ -47,6 +47,7 @@ _REASONS: dict[str, pa.DataType] = {
     "message": pa.string(),
 }
 SKIPPED = pa.schema(_REASONS)
+_CONFIDENCES = ("split_confidence", "attribute_confidence")
 #: Why a row is left out before its image is looked at, beside the codes of ``ERROR_CODES``.
 SKIP_CODES: dict[str, str] = {
     "label_missing": "nobody rated the row",
@@ -115,7 +116,7 @@ def index_samples(
         ids.add(key)
         kept.append(sample | {"sample_id": key, "row": number, "image_uri": uri})
         prompt_id = row.get("prompt_id")
-        prompt_ids.append(None if prompt_id is None else str(prompt_id))
+        prompt_ids.append(None if prompt_id in (None, "") else str(prompt_id))
     if not kept:
         first = f"; row {skipped[0]['row']}: {skipped[0]['message']}" if skipped else ""
         raise ManifestError(f"{where}: none of its {table.num_rows} rows can be trained on{first}")
@@ -139,6 +140,11 @@ def _sample(
         raise _Bad("elements_invalid", str(error)) from None
     total = _numbers(row.get("total_scores"), "total_scores")
     rated = row.get("element_labels") or []
+    if not isinstance(rated, list):
+        raise _Bad(
+            "label_out_of_range",
+            f"element_labels is {rated!r:.80}; give a list of ratings for each element",
+        )
     if rated and len(rated) != len(elements):
         raise _Bad(
             "label_mismatch",
@@ -146,14 +152,14 @@ def _sample(
             f"for each element",
         )
     each = [_numbers(r, "element_labels") for r in rated] or [[] for _ in elements]
+    prompt_type = row[columns.prompt_type] if columns.prompt_type else None
     sample = {
         "prompt": prompt,
-        "prompt_type": row[columns.prompt_type] if columns.prompt_type else None,
+        "prompt_type": None if prompt_type is None else str(prompt_type),
         "elements": [{"text": e.text, "type": e.type} for e in elements],
         "total_scores": total,
         "element_labels": each,
-        "split_confidence": row.get("split_confidence"),
-        "attribute_confidence": row.get("attribute_confidence"),
+        **{name: _numbers(row.get(name), name) for name in _CONFIDENCES},
     }
     try:
         labels = labels_of(sample, levels, 1.0)
@@ -165,7 +171,7 @@ def _sample(
 
 
 def _numbers(value: Any, name: str) -> list[float | None]:
-    """Ratings of one question; a single number is one annotator's."""
+    """Ratings of one question, or flags; a single number is one annotator's."""
     if value is None:
         return []
     items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]

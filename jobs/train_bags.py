@@ -1,0 +1,36 @@
+"""Fine-tunes every backbone on every bag; submit it again to go on where it stood.
+
+    ray job submit --working-dir . -- python jobs/train_bags.py --out s3://bucket/runs/first
+
+Keys of the configuration: docs/training.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tokenfocus_ray.cli.train import run_train
+from tokenfocus_ray.config import TrainConfig
+from tokenfocus_ray.errors import TokenFocusError
+
+
+def main() -> int:
+    """Runs the job; 2 where the user can put it right."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", default=str(Path(__file__).with_suffix(".yaml")))
+    parser.add_argument("--out", required=True, help="folder that every node reaches, or s3://")
+    args = parser.parse_args()
+    os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job was submitted to
+    try:
+        run_train(TrainConfig.parse(TrainConfig.load_values(args.config), args.config), args.out)
+    except TokenFocusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
