@@ -94,11 +94,13 @@ class ChatMarkup:
         before_image: From the start of the sequence to the image tokens.
         after_image: Right after the image tokens.
         before_answer: From the end of a question to the first answer token.
+        after_answer: What ends the turn.
     """
 
     before_image: str
     after_image: str
     before_answer: str
+    after_answer: str = "<|im_end|>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,8 @@ def load_adapters(backbone: Backbone, adapters: Mapping[str, str]) -> None:
                 wrapped = PeftModel.from_pretrained(backbone.model, folder, adapter_name=name)
             else:
                 wrapped.load_adapter(folder, adapter_name=name)
+            # peft looks for the backbone's vocabulary there, and at the hub where there is none
+            wrapped.peft_config[name].base_model_name_or_path = backbone.source.location
             known = set(get_peft_model_state_dict(wrapped, adapter_name=name))
         except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
             cause = "; ".join(line.strip() for line in str(error).splitlines()[:2])

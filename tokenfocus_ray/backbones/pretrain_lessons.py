@@ -42,7 +42,7 @@ N_YES_NO = 6
 #: Of a lesson, beside the caption: questions answered by a word, and claims.
 N_OPEN, N_CLAIMS = 3, 6
 #: Of a lesson about a whole prompt: claims beside the prompt's own, which are mostly true.
-N_OTHER = 8
+N_OTHER = 6
 #: Easiest first.
 CLAIM_KINDS = ("object", "color", "location", "attribute", "material", "spatial", "counting")
 

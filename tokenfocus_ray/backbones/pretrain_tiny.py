@@ -43,8 +43,8 @@ from tokenfocus_ray.scoring.prompt import PromptTemplate
 #: Words of other level vocabularies, so that they are single tokens too.
 LEVEL_WORDS = "bad poor fair good excellent 1 2 3 4 5 No Yes no yes a b c d e f g h i j k l m n o"
 
-#: Peak of each phase.
-LEARNING_RATES = (1e-3, 5e-4, 1e-3)
+#: Of each phase: peak learning rate, images a step (the last has twice the questions an image).
+LEARNING_RATES, BATCH_SIZES = (1e-3, 5e-4, 1e-3), (32, 32, 16)
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def encode_example(
         The sequence, its target token at each answer position, and whether that token belongs to
         the caption.
     """
-    end = backbone.encode_markup("<|im_end|>")
+    end = backbone.encode_markup(backbone.markup.after_answer)
     before_answer = backbone.encode_markup(backbone.markup.before_answer)
     branches, n_answers, targets, in_caption = [], [], [], []
     for question, answer in pairs:
@@ -184,19 +184,21 @@ def train(
     model.eval()
 
 
-def pretrain(family: str, steps: Sequence[int], batch_size: int, seed: int) -> Backbone:
+def pretrain(
+    family: str, steps: Sequence[int], seed: int, batch_sizes: Sequence[int] = BATCH_SIZES
+) -> Backbone:
     """All phases: to see and to answer, to do so behind a prompt, to judge a prompt's claims.
 
     Args:
         family: A key of the registry.
         steps: Optimiser steps of each phase.
-        batch_size: Images a step.
         seed: Of weights and data.
+        batch_sizes: Images a step of each phase.
     """
     backbone = new_backbone(family, seed)
-    for phase, (n, lr) in enumerate(zip(steps, LEARNING_RATES, strict=True)):
+    for phase, n in enumerate(steps):
         if n:
-            train(backbone, n, batch_size, seed, phase, lr)
+            train(backbone, n, batch_sizes[phase], seed, phase, LEARNING_RATES[phase])
     return backbone
 
 
@@ -205,13 +207,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--family", choices=sorted(registry.FAMILIES), required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, nargs=3, default=(1400, 250, 600), metavar="N")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--steps", type=int, nargs=3, default=(1400, 250, 450), metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     torch.set_num_threads(1)  # so that sums do not depend on the number of cores
-    backbone = pretrain(args.family, args.steps, args.batch_size, args.seed)
+    backbone = pretrain(args.family, args.steps, args.seed)
     tokenizer = backbone.tokenizer.backend_tokenizer
     tiny.save(backbone.model, tokenizer, args.family, args.out)
     log.info("written to %s", args.out)

@@ -76,7 +76,7 @@ def test_answers_are_balanced_and_no_rating_is_asked() -> None:
 @pytest.fixture(scope="module", params=sorted(registry.FAMILIES))
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two steps of pre-training, written as the script writes them."""
-    backbone = pretrain(request.param, steps=(1, 1), batch_size=2, seed=1)
+    backbone = pretrain(request.param, steps=(1, 1, 1), seed=1, batch_sizes=(2, 2, 2))
     folder = tmp_path_factory.mktemp("trained") / request.param
     tiny.save(backbone.model, backbone.tokenizer.backend_tokenizer, request.param, folder)
     return folder
@@ -91,7 +91,7 @@ def test_what_is_written_loads_and_is_small(trained: Path) -> None:
 
 
 def test_training_follows_its_seed(trained: Path) -> None:
-    again = pretrain(trained.name, steps=(1, 1), batch_size=2, seed=1)
+    again = pretrain(trained.name, steps=(1, 1, 1), seed=1, batch_sizes=(2, 2, 2))
     stored = registry.load(registry.resolve(str(trained)), device="cpu", dtype=torch.float32)
     for (name, a), (_, b) in zip(
         again.model.state_dict().items(), stored.model.state_dict().items(), strict=True
