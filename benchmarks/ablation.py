@@ -1,6 +1,6 @@
 """What each part of the training is worth: the same data and steps, one thing changed at a time.
 
-    python benchmarks/ablation.py --quick      # one epoch, fewer samples: under 25 minutes on 2 cores
+    python benchmarks/ablation.py --quick      # a third of the samples, two seeds
     python benchmarks/ablation.py              # what docs/ablation.md shows
 
 Every variant trains on the synthetic train split and is measured on its test split, against the
@@ -244,17 +244,16 @@ def plot(table: dict[Any, Any], path: Path) -> None:
 def main() -> None:
     """Trains what is missing, then writes table and plot."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer samples, one epoch less")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a third of the samples, two seeds")
+    parser.add_argument("--seeds", type=int)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     from tokenfocus_ray.cli.demo import TRAINING
 
     epochs = TRAINING["optimizer"]["epochs"]
-    samples = 960
-    if args.quick:
-        epochs, samples = 2, 480
+    samples, seeds = (320, 2) if args.quick else (960, 3)
+    seeds = args.seeds or seeds
     out = args.out or Path("runs") / ("ablation-quick" if args.quick else "ablation")
     out.mkdir(parents=True, exist_ok=True)
     data = out / "benchmark"
@@ -262,7 +261,7 @@ def main() -> None:
     kept = out / "runs.jsonl"
     runs = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     done = {key(run) for run in runs}
-    todo = [t for t in tasks(str(data), args.seeds, epochs) if key(t) not in done]
+    todo = [t for t in tasks(str(data), seeds, epochs) if key(t) not in done]
     started = time.monotonic()
     print(
         f"{len(todo)} trainings to do, {len(runs)} kept; {counts['train']} train and "

@@ -39,11 +39,13 @@ def test_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert [math.isnan(v) for v in matrix.flatten().tolist()] == [False, False, True, True]
 
 
+@pytest.mark.timeout(900)
 def test_commands(tmp_path: Path) -> None:
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     commands = [line.split() for line in lines if line.startswith(".venv/bin/tokenfocus")]
-    assert [c[1] for c in commands] == ["data", "score", "evaluate"]
+    assert [c[1] for c in commands] == ["data", "score", "evaluate", "train", "train"]
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    (tmp_path / "jobs").symlink_to(ROOT / "jobs")
     outputs = []
     for _, *arguments in commands:
         done = subprocess.run(
@@ -52,7 +54,7 @@ def test_commands(tmp_path: Path) -> None:
             env=environment | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
         )
         assert done.returncode == 0, done.stderr[-2000:]
         outputs.append(done.stdout)
@@ -62,3 +64,8 @@ def test_commands(tmp_path: Path) -> None:
         r"rows=60 scored=60 unscored=0 seconds=[\d.]+ out=runs/shapes-scores", last
     ), last
     assert "SRCC" in outputs[2]
+    assert "2 members" in outputs[3]
+    last = outputs[4].strip().splitlines()[-1]
+    assert re.fullmatch(
+        r"members=2 skipped=0 gpu_hours=0.00 seconds=[\d.]+ out=.*/runs/members", last
+    ), last

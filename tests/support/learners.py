@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tests.support.samples import Sample, make_samples
+from tests.support.samples import Sample, picture
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.scoring.request import Request
@@ -21,8 +21,8 @@ from tokenfocus_ray.training.learner import Learner
 from tokenfocus_ray.training.objective import Example
 from tokenfocus_ray.training.samples import vocabularies
 
-#: Small, so that a step takes a fraction of a second.
-SIZES = ((64, 48), (40, 72), (56, 56), (90, 60))
+#: Short, so that a step takes a fraction of a second.
+_THINGS = ("cat (animal)", "red (color)", "2 dogs", "hat", "sun (object)", "left of")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,17 @@ class Labelled:
 
 def labelled() -> list[Labelled]:
     """None to six elements; missing totals, missing elements, doubts in both fields."""
-    none, one, three, six = make_samples((0, 1, 3, 6), SIZES)
+    none, one, three, six = (
+        Sample(picture(*size, seed), prompt, _THINGS[:count], kind)
+        for seed, (size, prompt, count, kind) in enumerate(
+            [
+                ((64, 48), "a cat", 0, None),
+                ((40, 72), "a red cat\non snow", 1, "real"),
+                ((56, 56), "two dogs, one cat", 3, "synthetic"),
+                ((90, 60), "cat, dogs, sun", 6, None),
+            ]
+        )
+    )
     return [
         Labelled(none, [4, 3, 3], [], group=0),
         Labelled(one, None, [[1, 0, 1]], group=1),
@@ -86,9 +96,7 @@ def make_learner(config: TrainConfig, n_steps: int = 10, seed: int = 0) -> Learn
 def requests(learner: Learner, samples: Sequence[Sample]) -> list[Request]:
     """Samples as they reach the device."""
     scorer = AlignmentScorer(learner.backbone, learner.config.scoring(*learner.config.backbones))
-    return [
-        scorer.request(s.image_HWC, s.prompt, list(s.elements), s.prompt_type) for s in samples
-    ]
+    return [scorer.request(s.image_HWC, s.prompt, list(s.elements), s.prompt_type) for s in samples]
 
 
 def examples(learner: Learner, items: Sequence[Labelled]) -> list[Example]:

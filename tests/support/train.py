@@ -1,20 +1,17 @@
-"""Training for tests: a small benchmark, small runs, what they leave, and gradients on two workers.
-
-Legend: N samples.
-"""
+"""Training for tests: small data, small runs and what they leave, one member on two workers."""
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import struct
-import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
@@ -25,31 +22,169 @@ from tests.support.samples import picture
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.synthetic_files import write_benchmark
-from tokenfocus_ray.scoring.request import Request
+from tokenfocus_ray.errors import ImageDecodeError
 from tokenfocus_ray.schema import Element
+from tokenfocus_ray.scoring.request import Request
 from tokenfocus_ray.training.labels import sample_labels
 from tokenfocus_ray.training.learner import Learner
 from tokenfocus_ray.training.objective import Example
 from tokenfocus_ray.training.samples import vocabularies
 
 BACKBONE = "tiny-qwen2_5_vl"
-N_STEPS = 6
+MEMBERS = tuple(f"{BACKBONE}-bag{i}" for i in range(2))
+#: Of :func:`small_config` on :func:`small_data`: 10 samples in batches of 3, twice. An epoch's last
+#: batch has one row, so that the second of two workers has none.
+STEPS_PER_EPOCH, N_STEPS = 4, 8
 
 
-def small_config(data: str = "unused.parquet", **changes: Any) -> TrainConfig:
+def small_data(folder: Path) -> Path:
+    """A labelled manifest of 6 prompts with 5 images each, and ``test.parquet`` beside it."""
+    write_benchmark(str(folder), n_samples=42, seed=5)
+    path = folder / "train.parquet"
+    table = pq.read_table(path)
+    keep = [name != "sim-fjord" for name in table["generator"].to_pylist()]
+    pq.write_table(table.filter(keep), path)
+    return path
+
+
+def small_config(data: str | Path = "unused.parquet", **changes: Any) -> TrainConfig:
     """Two members with small adapters, without dropout; changes go one level deep."""
     values: dict[str, Any] = {
-        "data": data,
-        "backbones": {BACKBONE: {"cpus": 0.5, "max_visual_tokens": 16}},
+        "data": str(data),
+        "backbones": {BACKBONE: backbone_run()},
         "bags": {"count": 2},
         "lora": {"rank": 4, "alpha": 8, "dropout": 0.0},
         "optimizer": {"epochs": 2, "batch_size": 3, "learning_rate": 1e-3},
+        "checkpoint_steps": 2,
     }
     for key, value in changes.items():
         known = values.get(key)
         both = isinstance(known, dict) and isinstance(value, Mapping)
-        values[key] = {**known, **value} if both else value
+        values[key] = {**known, **value} if both else value  # type: ignore[dict-item]
     return TrainConfig.parse(values)
+
+
+def backbone_run(**changes: Any) -> dict[str, Any]:
+    """Options of the backbone in :func:`small_config`: little, and on the CPU wherever it runs."""
+    return {"gpus": 0, "cpus": 0.5, "max_visual_tokens": 16, **changes}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An undisturbed run with one worker a member.
+
+    Attributes:
+        config: What was run.
+        data: Its manifest.
+        out: Its folder.
+        lines: What it said.
+        line: The summary's line.
+    """
+
+    config: TrainConfig
+    data: Path
+    out: Path
+    lines: tuple[str, ...]
+    line: str
+
+
+@functools.cache
+def reference_run(base: Path) -> Reference:
+    """The run that others are compared with: made once, in a folder below ``base``."""
+    from tokenfocus_ray.distributed.train import train_members
+
+    folder = base / "train-reference"
+    data = small_data(folder / "data")
+    config = small_config(data)
+    lines: list[str] = []
+    summary = train_members(config, str(folder / "run"), say=lines.append)
+    return Reference(config, data, folder / "run", tuple(lines), summary.line())
+
+
+def take_member(source: Path, out: Path, member: str, of: str | None = None) -> None:
+    """Copies a finished member to another run, which then leaves it alone: saves its training.
+
+    Args:
+        source: A finished run.
+        out: The other.
+        member: Which.
+        of: Backbone that it is passed off as, which must have the same weights.
+    """
+    number = member.rpartition("bag")[2]
+    name = f"{of}-bag{number}" if of else member
+    folder = out / "members" / name
+    shutil.copytree(source / "members" / member, folder)
+    record = json.loads((folder / "member.json").read_text())
+    record |= {"member": name, "backbone": of or record["backbone"]}
+    (folder / "member.json").write_text(json.dumps(record))
+
+
+def adapter(out: Path, member: str) -> dict[str, Tensor]:
+    """Weights of a member's adapter."""
+    return load_file(out / "members" / member / "adapter" / "adapter_model.safetensors")
+
+
+def assert_same_adapter(
+    mine: dict[str, Tensor], theirs: dict[str, Tensor], relative: float, strays: float = 0.0
+) -> None:
+    """Compares weights, relative to the largest of their kind (A or B).
+
+    Args:
+        mine: From :func:`adapter`.
+        theirs: Likewise.
+        relative: Largest difference.
+        strays: Share of the values that may differ more. AdamW divides a gradient by its size: of
+            one that is nothing but rounding, which other workers round otherwise, it makes a step
+            like any other.
+    """
+    assert set(mine) == set(theirs)
+    for kind in ("lora_A", "lora_B"):
+        names = [name for name in theirs if kind in name]
+        scale = max(float(theirs[name].abs().max()) for name in names)
+        assert scale > 0
+        off = torch.cat([(mine[name] - theirs[name]).abs().flatten() for name in names]) / scale
+        assert float((off > relative).float().mean()) <= strays, (kind, float(off.max()))
+
+
+def metrics(out: Path, member: str) -> list[dict[str, Any]]:
+    """The member's ``metrics.jsonl``."""
+    lines = (out / "members" / member / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def n_reports(out: Path, member: str) -> int:
+    """How often the member's workers reported, all starts together."""
+    name = "checkpoint_manager_snapshot.json"
+    snapshot = json.loads((out / "members" / member / name).read_text())
+    return int(snapshot["current_report_index"])
+
+
+def written(out: Path, member: str) -> dict[str, int]:
+    """When a member's result was written, file by file."""
+    folder = out / "members" / member
+    files = [folder / "member.json", folder / "held_out.parquet", *(folder / "adapter").iterdir()]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in files}
+
+
+def read_scalars(path: Path) -> Iterator[tuple[int, str, float]]:
+    """Step, tag and value of a TensorBoard event file: records of length, checksum, event."""
+    from tensorboardX.crc32c import crc32c
+    from tensorboardX.proto.event_pb2 import Event
+
+    def masked(data: bytes) -> int:
+        crc = int(crc32c(data))
+        return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+    content = path.read_bytes()
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        assert struct.unpack("<I", content[8:12]) == (masked(content[:8]),)
+        data = content[12 : 12 + length]
+        assert struct.unpack("<I", content[12 + length : 16 + length]) == (masked(data),)
+        content = content[16 + length :]
+        event = Event.FromString(data)
+        for value in event.summary.value:
+            yield event.step, value.tag, value.simple_value
 
 
 def small_learner(config: TrainConfig) -> Learner:
@@ -86,46 +221,48 @@ def practise(config: TrainConfig, rank: int, workers: int, folder: Path) -> dict
         folder: Where rank 0 leaves the checkpoint.
 
     Returns:
-        Results by name; the same for any number of workers, but for what only rank 0 is given.
+        Results by name: gradients, loss, norm, values and scores.
     """
     learner = small_learner(config)
     data = examples(learner, 9)
-    # an adapter starts at 0 and would have no gradient on one side
+    # from a trained state: an adapter starts at 0, and one of its sides without a gradient
     noise = torch.Generator().manual_seed(1)
-    start = {
-        name: full(value) + 0.02 * torch.randn(value.shape, generator=noise)
-        for name, value in trained(learner)
-    }
+    start = {n: full(p) + 0.02 * torch.randn(p.shape, generator=noise) for n, p in trained(learner)}
     learner.load_trained({"model": start})
-    batches = [data[:5], data[5:6], data[6:9]]  # the second leaves the second of two workers idle
     result: dict[str, Any] = {}
-    for i, batch in enumerate(batches[:2]):
-        result[f"shown{i}"] = learner.gradients(batch[rank::workers])
-        result[f"gradients{i}"] = {
-            name: full(value.grad) for name, value in trained(learner)
-        }
+    batches = [data[:5], data[5:6]]  # the second leaves the second of two workers without rows
+    for i, batch in enumerate(batches):
+        result[f"terms{i}"] = learner.gradients(batch[rank::workers])
+        result[f"gradients{i}"] = {n: full(p.grad) for n, p in trained(learner)}
         learner.optimizer.zero_grad()
-    for i, batch in enumerate(batches[:2]):
-        result[f"step{i}"] = learner.step(i, batch[rank::workers])
+    for i, batch in enumerate(batches):
+        result[f"terms{2 + i}"] = learner.step(i, batch[rank::workers])
+    result["stepped"] = {n: full(p) for n, p in trained(learner)}
     requests = [e.request for e in data]
-    result["scores"] = [r.score for r in learner.predict(requests[rank::workers])]
-    result["first_score"] = [r.score for r in learner.predict(requests[:1][rank::workers])]
+    result["scores"] = scores(learner, requests[rank::workers])
     state = learner.state()
     if rank == 0:
         torch.save(state, folder / "state.pt")
-        result["state"] = state
     if workers > 1:
         dist.barrier()
-    # a restart; its first step has one row only
-    again = small_learner(config)
-    again.load_state(torch.load(folder / "state.pt", weights_only=True))
-    result["restarted_score"] = [r.score for r in again.predict(requests[:1][rank::workers])]
-    for i, batch in enumerate([data[8:9], batches[2]], start=2):
-        result[f"step{i}"] = again.step(i, batch[rank::workers])
-    end = again.state()
-    if rank == 0:
-        result["end"] = end
+    # a restart, once before anything is predicted and once after
+    for name in ("restarted", "predicted"):
+        again = small_learner(config)
+        again.load_state(torch.load(folder / "state.pt", weights_only=True))
+        if name == "predicted":
+            bad = Request("bad", "a circle", ImageDecodeError("image_missing", "gone"))
+            few = [requests[0], bad, requests[1]]  # nothing to ask of the second worker
+            result["few"] = scores(again, few[rank::workers])
+        for i, batch in enumerate([data[8:9], data[6:9]], start=2):
+            terms = again.step(i, batch[rank::workers])
+        result[f"terms_{name}"] = terms
+        result[name] = {n: full(p) for n, p in trained(again)}
     return result
+
+
+def scores(learner: Learner, requests: list[Request]) -> dict[str, float]:
+    """Sample -> score."""
+    return {row.sample_id: row.score for row in learner.predict(requests)}
 
 
 def trained(learner: Learner) -> list[tuple[str, torch.nn.Parameter]]:
@@ -135,14 +272,14 @@ def trained(learner: Learner) -> list[tuple[str, torch.nn.Parameter]]:
 
 def full(value: Any) -> Tensor:
     """A copy of a tensor; of one that is spread over the workers, all of it on each."""
-    value = value.full_tensor() if hasattr(value, "full_tensor") else value
-    return value.detach().clone()
+    whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return whole.detach().clone()
 
 
 def practise_on_two(configs: Mapping[str, TrainConfig], folder: Path) -> None:
     """Runs :func:`practise` of each configuration on two gloo workers.
 
-    Results are left as ``folder/NAME-RANK.pt``.
+    Leaves the results as ``folder/NAME-RANK.pt``.
     """
     torch.multiprocessing.spawn(_worker, (dict(configs), folder), nprocs=2)
 
@@ -150,7 +287,10 @@ def practise_on_two(configs: Mapping[str, TrainConfig], folder: Path) -> None:
 def _worker(rank: int, configs: dict[str, TrainConfig], folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2,
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
         timeout=timedelta(seconds=120),
     )
     try:

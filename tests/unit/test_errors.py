@@ -30,6 +30,7 @@ def test_the_tree() -> None:
         "AdapterError": "UserError",
         "LevelError": "UserError",
         "OutputError": "UserError",
+        "TrainingError": "UserError",
         "RowError": "TokenFocusError",
         "ImageDecodeError": "RowError",
         "PromptError": "RowError",

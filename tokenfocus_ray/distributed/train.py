@@ -18,14 +18,15 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
 from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones.base import Source
 from tokenfocus_ray.config import BackboneRun, TrainConfig
 from tokenfocus_ray.distributed.batch import check_scorer
 from tokenfocus_ray.distributed.session import ray_session
@@ -38,19 +39,22 @@ from tokenfocus_ray.distributed.train_data import (
     read_manifest,
     read_samples,
 )
-from tokenfocus_ray.distributed.train_member import (
+from tokenfocus_ray.distributed.train_job import (
     ADAPTER,
     HELD_OUT_FILE,
     MEMBER_FILE,
     METRICS_FILE,
     MemberJob,
+    train_worker,
 )
 from tokenfocus_ray.errors import ConfigError, OutputError, TrainingError
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.training.bags import backbone_label, make_bags, member_name
 from tokenfocus_ray.training.oof import merge_out_of_fold
-from tokenfocus_ray.training.plan import MemberPlan, check_space, plan_members
 from tokenfocus_ray.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from tokenfocus_ray.training.plan import MemberPlan  # needs torch, which only a plan does
 
 CONFIG_FILE, OOF_FILE, SUMMARY_FILE = "config.json", "oof.parquet", "summary.json"
 #: Logical CPUs that stay with the tasks that fetch and decode.
@@ -100,6 +104,8 @@ def plan_training(config: TrainConfig) -> list[MemberPlan]:
     Raises:
         UserError: as :func:`train_members`, before any image is looked at.
     """
+    from tokenfocus_ray.training.plan import plan_members
+
     manifest, _ = _check(config)
     return plan_members(config, manifest.table, manifest.columns, manifest.path)
 
@@ -120,6 +126,8 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
         OutputError: ``out`` cannot be written to, or has too little space.
         TrainingError: some members failed; launching again trains those only.
     """
+    from tokenfocus_ray.training.plan import check_space
+
     started = time.monotonic()
     manifest, specs = _check(config)
     store = Store.of(out if "://" in out else os.path.abspath(out))
@@ -204,10 +212,12 @@ def member_jobs(config: TrainConfig, samples: pa.Table, store: Store) -> list[Me
     groups: list[Any] = samples["group"].to_pylist()
     bags = make_bags(groups, config.bags)
     options = config.optimizer
+    sources = {name: _source(name, run) for name, run in config.backbones.items()}
     return [
         MemberJob(
             member_name(backbone, bag.index),
             backbone,
+            sources[backbone],
             config,
             bag,
             Schedule(
@@ -223,6 +233,14 @@ def member_jobs(config: TrainConfig, samples: pa.Table, store: Store) -> list[Me
         for backbone in config.backbones
         for bag in bags
     ]
+
+
+def _source(backbone: str, run: BackboneRun) -> Source:
+    """The backbone, for any process: Ray Train gives its workers a working folder of their own."""
+    source = registry.resolve(backbone, run.revision)
+    if not os.path.isdir(source.location):
+        return source
+    return replace(source, location=os.path.abspath(source.location))
 
 
 def _check_shares(jobs: list[MemberJob]) -> None:
@@ -350,14 +368,12 @@ def _fit_member(job: MemberJob, base: str) -> None:
     from ray.train.torch import TorchTrainer
 
     from tokenfocus_ray.distributed.train_data import FixedRows, StepSharding, TrainRows
-    from tokenfocus_ray.distributed.train_member import train_member
 
     run = job.config.backbones[job.backbone]
-    source = registry.resolve(job.backbone, run.revision)
     each = needs(run, ray.cluster_resources())
     members = job.run.child("members")
     trainer = TorchTrainer(
-        train_member,
+        train_worker,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
             num_workers=run.workers, use_gpu="GPU" in each, resources_per_worker=each
@@ -376,7 +392,7 @@ def _fit_member(job: MemberJob, base: str) -> None:
             "validation": FixedRows(job.run, job.bag.validation),
             "held_out": FixedRows(job.run, job.bag.held_out),
         },
-        dataset_config=StepSharding(registry.image_spec(source, run.max_visual_tokens), base),
+        dataset_config=StepSharding(registry.image_spec(job.source, run.max_visual_tokens), base),
     )
     trainer.fit()
 

@@ -20,57 +20,31 @@ import torch.distributed as dist
 from ray.train.torch import get_device
 
 from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.distributed.stages import requests_of, rows_to_table
 from tokenfocus_ray.distributed.train_data import StepReader, checkpoint_name, step_of
+from tokenfocus_ray.distributed.train_job import (
+    ADAPTER,
+    HELD_OUT_FILE,
+    MEMBER_FILE,
+    METRICS_FILE,
+    MemberJob,
+)
 from tokenfocus_ray.evaluation import correlations, element_accuracy
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.prompt import asked
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.training.adapter import count, save_member, trainable
-from tokenfocus_ray.training.bags import Bag
 from tokenfocus_ray.training.labels import SampleLabels
 from tokenfocus_ray.training.learner import Learner
 from tokenfocus_ray.training.objective import Example
 from tokenfocus_ray.training.samples import SAMPLE_COLUMNS, labels_of, vocabularies
-from tokenfocus_ray.training.schedule import Schedule, early_stop
+from tokenfocus_ray.training.schedule import early_stop
 
-#: Written last into a member's folder: it is finished.
-MEMBER_FILE = "member.json"
-METRICS_FILE = "metrics.jsonl"
-HELD_OUT_FILE = "held_out.parquet"
-ADAPTER = "adapter"
 STATE_FILE = "state.pt"
 #: Seconds between writes of the metrics, and steps between records of them.
 METRICS_SECONDS, METRICS_STEPS = 5.0, 5
 #: Validation score of a checkpoint within an epoch: it is kept as the latest only.
 NOT_VALIDATED = -2.0
-
-
-@dataclass(frozen=True, slots=True)
-class MemberJob:
-    """All that a member's workers need.
-
-    Attributes:
-        name: Of the member, also of its folder.
-        backbone: A key of ``config.backbones``.
-        config: The fan-out's configuration.
-        bag: Whose samples are whose.
-        schedule: Its steps.
-        run: The run's folder.
-    """
-
-    name: str
-    backbone: str
-    config: TrainConfig
-    bag: Bag
-    schedule: Schedule
-    run: Store
-
-    @property
-    def folder(self) -> Store:
-        """The member's folder."""
-        return self.run.child("members", self.name)
 
 
 @dataclass(slots=True)
@@ -90,17 +64,17 @@ class Progress:
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
-def train_member(loop: dict[str, Any]) -> None:
+def train_member(job: MemberJob) -> None:
     """Trains a member, scores what it never saw, writes it.
 
     Args:
-        loop: ``{"job": MemberJob}``, as Ray Train passes it.
+        job: Which member.
 
     Raises:
         FloatingPointError: the training diverged.
         UserError: the backbone or its adapter cannot be made.
     """
-    _Run(loop["job"]).finish()
+    _Run(job).finish()
 
 
 class _Run:
@@ -116,10 +90,11 @@ class _Run:
         low = options.dtype == "bfloat16" or (options.dtype == "auto" and device.type == "cuda")
         whole = self.config.lora is not None and options.strategy != "fsdp"
         dtype = torch.bfloat16 if low and whole else torch.float32
-        source = registry.resolve(job.backbone, options.revision)
+        # a sharded one is loaded whole where there is room for it
+        sharded = options.strategy == "fsdp" and self.workers > 1
         self.backbone = registry.load(
-            source,
-            device="cpu" if options.strategy == "fsdp" else device,
+            job.source,
+            device="cpu" if sharded else device,
             dtype=dtype,
             max_visual_tokens=options.max_visual_tokens,
         )

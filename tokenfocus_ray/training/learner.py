@@ -103,20 +103,24 @@ class Learner:
             shard_decoder(backbone, low_precision or torch.float32)
         elif self._workers > 1:
             self._parallel = nn.parallel.DistributedDataParallel(packed)
-        end = backbone.encode_markup("<|im_end|>")
         self.objective = Objective(
             self._scorer.packer,
             self._scorer.total_levels,
             self._scorer.element_levels,
             config.loss,
             scoring.normalization,
-            end,
+            backbone.encode_markup(backbone.markup.after_answer),
         )
         self.optimizer = torch.optim.AdamW(
             trainable(packed),
             lr=self.run.learning_rate or config.optimizer.learning_rate,
             weight_decay=config.optimizer.weight_decay,
         )
+        if self._sharded:
+            # what layers are gathered into is made now: made in a prediction, it would be of
+            # inference mode, and the next step could not write to it
+            with torch.no_grad(), self._autocast():
+                self._empty_pass()
 
     def step(self, index: int, examples: Sequence[Example]) -> dict[str, float]:
         """One optimiser step on this worker's share of a batch.
@@ -246,11 +250,11 @@ class Learner:
         for i in range(n_chunks):
             chunk = requests[i * _SHARDED_CHUNK : (i + 1) * _SHARDED_CHUNK]
             with self._autocast():
-                if chunk:
-                    rows += self._scorer.score_requests(chunk)
-                else:
+                scored = self._scorer.score_requests(chunk)
+                if all(row.status != "ok" for row in scored):  # nothing to ask: no forward
                     with torch.no_grad():
                         self._empty_pass()
+            rows += scored
         return rows
 
     def trained(self) -> dict[str, Tensor]:
@@ -259,7 +263,9 @@ class Learner:
         Where the member trains on the CPU, they are the values themselves: save or copy them.
         """
         state: Any = get_model_state_dict(self.wrapped, options=_FULL)
-        return dict(state)
+        # by name too: a frozen head that is tied to the embeddings slips through torch's option
+        names = {n for n, p in self.wrapped.named_parameters() if p.requires_grad}
+        return {name: value for name, value in state.items() if name in names}
 
     def state(self) -> dict[str, Any]:
         """Trained values and the optimiser's state, as :meth:`trained`; all workers call it."""
@@ -296,6 +302,8 @@ def shard_decoder(backbone: Backbone, dtype: torch.dtype) -> None:
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     for layer in decoder.layers:
         fully_shard(layer, mp_policy=policy)
-    fully_shard(decoder, mp_policy=policy, ignored_params=whole)
+    # said, since of its own accord the outermost part stays gathered after a prediction, and what
+    # a checkpoint holds would no longer fit it
+    fully_shard(decoder, mp_policy=policy, ignored_params=whole, reshard_after_forward=True)
     if torch.cuda.is_available():
         backbone.model.to("cuda")

@@ -229,3 +229,55 @@ def test_image_spec_of_built_in(name: str) -> None:
     """16 tokens of a 112 px square, as both tiny backbones were trained."""
     plan = registry.image_spec(registry.resolve(name)).plan(224, 224)
     assert (plan.width, plan.height, plan.n_visual_tokens) == (112, 112, 16)
+
+
+@pytest.mark.parametrize("name", registry.BUILT_IN)
+def test_skeleton_has_the_shapes_of_the_loaded_backbone(name: str) -> None:
+    """All on torch's meta device, tied weights once, so that plans can count."""
+    source = registry.resolve(name)
+    bare = registry.skeleton(source)
+    loaded = registry.load(source, device="cpu", dtype=torch.float32)
+    assert type(bare) is type(loaded)
+    assert {p.device.type for p in bare.model.parameters()} == {"meta"}
+    shapes = [{n: p.shape for n, p in b.model.named_parameters()} for b in (bare, loaded)]
+    assert shapes[0] == shapes[1]
+    assert bare.image_spec == loaded.image_spec
+    assert bare.encode_text("two dogs") == loaded.encode_text("two dogs")
+    assert (bare.source, bare.members) == (source, ("base",))
+
+
+def test_skeleton_needs_no_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "backbone"
+    shutil.copytree(registry.WEIGHTS / "tiny-qwen2_5_vl", folder)
+    (folder / "model.safetensors").unlink()
+    bare = registry.skeleton(registry.resolve(str(folder)))
+    assert bare.context_length == 2048
+
+
+@pytest.mark.parametrize("damage", ["no tokenizer", "odd config"])
+def test_skeleton_that_cannot_be_made(damage: str, tmp_path: Path) -> None:
+    folder = tmp_path / "backbone"
+    shutil.copytree(registry.WEIGHTS / "tiny-qwen2_5_vl", folder)
+    if damage == "no tokenizer":
+        (folder / "tokenizer.json").unlink()
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        config["text_config"]["num_attention_heads"] = 7
+        (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BackboneError) as caught:
+        registry.skeleton(registry.resolve(str(folder)))
+    assert str(caught.value).startswith(
+        f"backbone {str(folder)!r} cannot be loaded from {str(folder)!r}: "
+    )
+
+
+def test_json_files_of_a_folder(folder: Path) -> None:
+    source = registry.resolve(str(folder))
+    assert registry.read_json(source, "config.json", True) == {"model_type": "qwen2_5_vl"}
+    assert registry.read_json(source, "preprocessor_config.json", False) == {}
+    (folder / "preprocessor_config.json").write_text("[]")
+    with pytest.raises(BackboneError) as caught:
+        registry.read_json(source, "preprocessor_config.json", False)
+    assert str(caught.value) == (
+        f"{str(folder / 'preprocessor_config.json')!r} must hold an object, got list"
+    )

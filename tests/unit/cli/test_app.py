@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -28,6 +29,7 @@ COMMANDS = {
         "--workers",
         "--overwrite/--no-overwrite",
     ],
+    "train": ["--config", "--out", "--plan"],
     "evaluate": ["SCORES", "--labels", "--json"],
     "demo": ["--out", "--samples", "--seed"],
     "data": [],
@@ -124,6 +126,10 @@ SCORE = ("score", "m.csv", "--out", "out")
         ),
         ((*SCORE, "--config", "no.yaml"), "no.yaml: cannot be read: No such file or directory"),
         ((*SCORE, "--backbone", "tiny-internvl"), "manifest 'm.csv' does not exist"),
+        (
+            ("train", "--config", "no.yaml", "--out", "out"),
+            "no.yaml: cannot be read: No such file or directory",
+        ),
     ],
     ids=lambda value: " ".join(value[1:]) if isinstance(value, tuple) else "",
 )
@@ -174,9 +180,121 @@ def test_options_win_over_the_configuration_file(
     }
 
 
+TRAINING = """
+data: m.jsonl
+backbones: [tiny-internvl]
+bags: {count: 2}
+optimizer: {epochs: 2, batch_size: 2}
+lora: {rank: 2}
+"""
+
+
+def training(folder: Path, text: str = TRAINING) -> list[str]:
+    """Arguments of a training on eight samples of four prompts; their images are not there."""
+    rows = [
+        {"image_uri": f"{i}.png", "prompt": f"{i // 2} cats", "total_scores": [1 + i % 5]}
+        for i in range(8)
+    ]
+    (folder / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "t.yaml").write_text(text)
+    return ["train", "--config", "t.yaml", "--out", "out"]
+
+
+def test_train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The configuration reaches the training; a table and one line for scripts come back."""
+    from tokenfocus_ray.distributed.train import TrainSummary
+
+    seen: dict[str, Any] = {}
+
+    def train_members(config: Any, out: str, say: Any) -> TrainSummary:
+        seen.update(config=config, out=out)
+        say("tiny-internvl-bag0: starts")
+        held_out = {"srcc": 0.51234, "plcc": None, "element_accuracy": 0.75}
+        member = {
+            "member": "tiny-internvl-bag0",
+            "steps": 12,
+            "best_epoch": 2,
+            "out_of_fold": held_out,
+            "gpu_hours": 1.5,
+        }
+        return TrainSummary(out, [member], 3, 61.25)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tokenfocus_ray.distributed.train.train_members", train_members)
+    result = CliRunner().invoke(app, training(tmp_path), env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    assert (seen["out"], seen["config"].optimizer.epochs) == ("out", 2)
+    first, *table, last = plain(result.output).splitlines()
+    assert first == "tiny-internvl-bag0: starts"
+    (row,) = (line for line in table if "tiny-internvl-bag0" in line)
+    cells = [cell.strip() for cell in re.split("[│┃|]", row) if cell.strip()]
+    assert cells == ["tiny-internvl-bag0", "12", "2", "0.512", "-", "0.750", "1.50"]
+    assert last == "members=1 skipped=3 gpu_hours=1.50 seconds=61.2 out=out"
+
+
+def test_plan_starts_and_writes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [*training(tmp_path), "--plan"]
+    before = sorted(tmp_path.iterdir())
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    assert sorted(tmp_path.iterdir()) == before
+    lines = plain(result.output).splitlines()
+    cells = [[c.strip() for c in re.split("[│┃|]", line) if c.strip()] for line in lines]
+    # two of four prompts are held out, one validates and one is trained on, twice a sample
+    for bag in range(2):
+        assert [f"tiny-internvl-bag{bag}", "2", "2", "4", "2"] in cells
+    (sizes,) = (row for row in cells if row[:1] == ["tiny-internvl"])
+    # 14 numbers a unit of rank: 8 squares of 128, 6 sides of 384, in four layers
+    trained = 4 * 2 * (4 * 2 * 128 + 3 * (128 + 384))
+    assert sizes[2] == f"{trained:,}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            TRAINING.replace("epochs", "epoch"),
+            "t.yaml: unknown key 'optimizer.epoch'. Did you mean 'epochs'? Known: batch_size, "
+            "epochs, learning_rate, max_grad_norm, patience, warmup, weight_decay.",
+        ),
+        (TRAINING.replace("m.jsonl", "n.jsonl"), "manifest 'n.jsonl' does not exist"),
+        (
+            TRAINING.replace("tiny-internvl", "tiny-intern"),
+            "unknown backbone 'tiny-intern': neither built in, nor a folder, nor a hub id "
+            "(owner/name). Did you mean 'tiny-internvl'? Known: tiny-internvl, tiny-qwen2_5_vl.",
+        ),
+        (
+            TRAINING.replace("count: 2", "count: 9"),
+            "bags.count = 9 needs at least 9 different prompts, but the training data has 4; lower "
+            "bags.count or add data",
+        ),
+        (
+            TRAINING + "map: {prompt: caption}",
+            "--map prompt=caption: m.jsonl has no column 'caption'. Known: image_uri, prompt, "
+            "total_scores.",
+        ),
+    ],
+    ids=["key", "manifest", "backbone", "bags", "column"],
+)
+def test_plan_tells_what_is_wrong(
+    text: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_main(monkeypatch, *training(tmp_path, text), "--plan") == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("train",),
+        ("train", "--config", "t.yaml"),
+        ("train", "--out", "out"),
         ("score",),
         ("score", "m.csv"),
         ("score", "m.csv", "--out", "out", "--workers", "0"),

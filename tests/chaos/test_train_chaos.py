@@ -1,0 +1,233 @@
+"""Training survives the death of a worker and of the driver, and says what it cannot survive."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from safetensors.torch import load_file, save_file
+
+from tests.support.train import (
+    BACKBONE,
+    MEMBERS,
+    N_STEPS,
+    Reference,
+    adapter,
+    assert_same_adapter,
+    backbone_run,
+    metrics,
+    n_reports,
+    reference_run,
+    small_config,
+    take_member,
+    written,
+)
+from tokenfocus_ray.backbones.registry import WEIGHTS
+from tokenfocus_ray.distributed.train import train_members
+from tokenfocus_ray.errors import TrainingError
+
+pytestmark = pytest.mark.timeout(1200)  # trainings, on a machine that may be busy
+ROOT = Path(__file__).parents[2]
+FIRST, SECOND = MEMBERS
+#: Name of Ray Train's worker actors, as their processes are titled.
+WORKER = "ray::RayTrainWorker"
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """An undisturbed run."""
+    return reference_run(tmp_path_factory.getbasetemp())
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 600.0) -> Any:
+    """Waits until something is so."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.02)
+    raise TimeoutError(f"waited {seconds} s")
+
+
+def training_workers(driver: int) -> list[psutil.Process]:
+    """Processes of Ray Train's workers in the session that a driver started."""
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith(WORKER):
+                found.append(process)
+    return found
+
+
+def steps_saved(out: Path, member: str) -> int:
+    """Steps of the latest checkpoint that Ray Train knows of."""
+    path = out / "members" / member / "checkpoint_manager_snapshot.json"
+    with contextlib.suppress(OSError, ValueError):  # not there yet, or half written
+        latest = json.loads(path.read_text())["latest_checkpoint_result"]
+        return int(latest["checkpoint_dir_name"].rpartition("-")[2]) if latest else 0
+    return 0
+
+
+def assert_as_undisturbed(out: Path, reference: Reference) -> None:
+    """Members, metrics and out-of-fold scores equal those of the undisturbed run."""
+    for name in MEMBERS:
+        assert_same_adapter(adapter(out, name), adapter(reference.out, name), relative=1e-5)
+        mine, theirs = metrics(out, name), metrics(reference.out, name)
+        assert [r["step"] for r in mine] == [r["step"] for r in theirs]
+        for record, expected in zip(mine, theirs, strict=True):
+            assert record["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    table, expected = (pd.read_parquet(o / "oof.parquet") for o in (out, reference.out))
+    assert list(table["sample_id"]) == list(expected["sample_id"])
+    assert table["sample_id"].is_unique
+    column = f"m_{BACKBONE}"
+    np.testing.assert_allclose(table[column], expected[column], atol=1e-5, rtol=0)
+
+
+def test_a_killed_worker_goes_on_from_its_checkpoint(reference: Reference, tmp_path: Path) -> None:
+    """SIGKILL in the middle of the first epoch."""
+    out = tmp_path / "run"
+    take_member(reference.out, out, FIRST)
+    killed: list[int] = []
+
+    def kill() -> None:
+        wait_for(lambda: steps_saved(out, SECOND))
+        (worker,) = training_workers(os.getpid())
+        worker.kill()
+        killed.append(steps_saved(out, SECOND))
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    train_members(small_config(reference.data, checkpoint_steps=1), str(out), say=str)
+    thread.join(timeout=60)
+    assert killed
+    assert killed[0] < N_STEPS
+    # a step that was saved is not trained again
+    assert n_reports(out, SECOND) == N_STEPS
+    assert_as_undisturbed(out, reference)
+
+
+@contextlib.contextmanager
+def driver(arguments: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own with a Ray session of its own; nothing of it survives."""
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    with (folder / "output.txt").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tokenfocus_ray.cli.app", *arguments],
+            cwd=folder,
+            env=environment | {"PYTHONPATH": str(ROOT)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            end(psutil.Process(process.pid))
+        process.wait(timeout=60)
+
+
+def end(process: psutil.Process) -> None:
+    """Kills a process, the one first, and then all that it started."""
+    family = process.children(recursive=True)
+    process.kill()
+    # Ray's own end with their driver; what does not is ended here
+    _, alive = psutil.wait_procs(family, timeout=30)
+    for other in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            other.kill()
+    psutil.wait_procs(alive, timeout=30)
+
+
+def test_a_killed_driver_is_launched_again(reference: Reference, tmp_path: Path) -> None:
+    """SIGKILL after the first member, in the middle of the second; then the same command."""
+    config = small_config("data/train.parquet", parallel=1, checkpoint_steps=1)
+    shutil.copytree(reference.data.parent, tmp_path / "data")
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    out = tmp_path / "run"
+    command = ["train", "--config", "train.yaml", "--out", "run"]
+    with driver(command, tmp_path) as process:
+        wait_for(lambda: steps_saved(out, SECOND) or process.poll() is not None)
+        assert process.poll() is None, (tmp_path / "output.txt").read_text()[-3000:]
+        end(psutil.Process(process.pid))
+    saved = steps_saved(out, SECOND)
+    assert 0 < saved < N_STEPS
+    assert (out / "members" / FIRST / "member.json").exists()
+    assert not (out / "members" / SECOND / "member.json").exists()
+    assert not (out / "oof.parquet").exists()
+    before = written(out, FIRST)
+
+    with driver(command, tmp_path) as process:
+        assert process.wait(timeout=900) == 0, (tmp_path / "output.txt").read_text()[-3000:]
+    lines = (tmp_path / "output.txt").read_text().splitlines()
+    assert f"{FIRST}: finished before, left as it is" in lines
+    assert f"{SECOND}: starts, 8 steps at the most" in lines
+    assert not any(line.startswith("looking at") for line in lines)
+    assert lines[-1].startswith("members=2 skipped=0 ")
+    assert written(out, FIRST) == before
+    assert n_reports(out, SECOND) == N_STEPS
+    assert_as_undisturbed(out, reference)
+
+
+def test_a_member_that_always_fails_is_named_and_the_others_are_kept(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights with a NaN, in a relative folder; repaired, the same command trains what is left."""
+    monkeypatch.chdir(tmp_path)
+    folder, out = tmp_path / "models" / "mine", tmp_path / "run"
+    shutil.copytree(WEIGHTS / BACKBONE, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    take_member(reference.out, out, FIRST)
+    take_member(reference.out, out, FIRST, of="mine")
+    config = small_config(
+        reference.data,
+        backbones={BACKBONE: backbone_run(), "models/mine": backbone_run()},
+        max_failures=1,
+    )
+    lines: list[str] = []
+    with pytest.raises(TrainingError) as caught:
+        train_members(config, str(out), say=lines.append)
+    cause = (
+        "FloatingPointError: step 0: the loss is nan and its gradient's norm nan; lower the "
+        "learning rate (now 0.001), or train in float32"
+    )
+    assert str(caught.value) == (
+        f"1 of 4 members could not be trained, first mine-bag1: {cause}. The others are kept; "
+        f"launch the same command again to train those that are missing"
+    )
+    assert f"mine-bag1: failed: {cause}" in lines
+    assert not (out / "members" / "mine-bag1" / "member.json").exists()
+    assert not (out / "oof.parquet").exists()
+    kept = (FIRST, SECOND, "mine-bag0")
+    before = {name: written(out, name) for name in kept}
+
+    shutil.copy(WEIGHTS / BACKBONE / "model.safetensors", folder)
+    lines.clear()
+    summary = train_members(config, str(out), say=lines.append)
+    assert lines[:4] == [
+        *(f"{name}: finished before, left as it is" for name in kept),
+        "mine-bag1: starts, 8 steps at the most",
+    ]
+    assert {name: written(out, name) for name in kept} == before
+    assert [m["member"] for m in summary.members] == [*MEMBERS, "mine-bag0", "mine-bag1"]
+    # the same weights in another folder, so the same member
+    for name in (SECOND, "mine-bag1"):
+        assert_same_adapter(adapter(out, name), adapter(reference.out, SECOND), relative=1e-6)
+    assert_as_undisturbed(out, reference)

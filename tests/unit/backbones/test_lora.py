@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.folders import LANGUAGE, TINY, build, save_adapter
+from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones.lora import check_taught, load_adapters
+from tokenfocus_ray.config import ScoringConfig
+from tokenfocus_ray.errors import AdapterError
+from tokenfocus_ray.scoring.prompt import asked
+
+NAME = "tiny-internvl"
+CONFIG = ScoringConfig(backbone=NAME)
+
+
+def taught(folder: Path, **changed: Any) -> dict[str, str]:
+    """An adapter's folder with the record of a training."""
+    record = {"backbone": NAME, "revision": "r", "member": "m", "questions": asked(CONFIG)}
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenfocus.json").write_text(json.dumps(record | changed))
+    return {"bag0": str(folder)}
+
+
+def message_of(adapters: dict[str, str], backbone: str = NAME, **options: Any) -> str:
+    config = ScoringConfig(backbone=backbone, **options)
+    with pytest.raises(AdapterError) as caught:
+        check_taught(adapters, backbone, asked(config))
+    return str(caught.value)
+
+
+def test_adapter_that_is_asked_as_it_was_taught(tmp_path: Path) -> None:
+    check_taught(taught(tmp_path), NAME, asked(CONFIG))
+    check_taught(taught(tmp_path), NAME, asked(ScoringConfig(backbone=NAME, dtype="float32")))
+
+
+@pytest.mark.parametrize(
+    ("made_for", "backbone"),
+    [("/models/mine", "/elsewhere/mine/"), ("owner/model", "/copies/model")],
+)
+def test_backbone_may_have_moved(made_for: str, backbone: str, tmp_path: Path) -> None:
+    check_taught(taught(tmp_path, backbone=made_for), backbone, asked(CONFIG))
+
+
+def test_adapter_of_another_backbone(tmp_path: Path) -> None:
+    assert message_of(taught(tmp_path), "tiny-qwen2_5_vl") == (
+        f"adapter 'bag0' from {str(tmp_path)!r} was trained for backbone 'tiny-internvl', not for "
+        f"'tiny-qwen2_5_vl'; score with the former"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (
+            {"total_levels": {"1": 1, "2": 2}},
+            "total_levels = {'1': 1.0, '2': 2.0, '3': 3.0, '4': 4.0, '5': 5.0}, but is to be asked "
+            "with {'1': 1.0, '2': 2.0}; set total_levels",
+        ),
+        (
+            {"element_levels": {"No": 0, "Yes": 2}},
+            "element_levels = {'No': 0.0, 'Yes': 1.0}, but is to be asked with "
+            "{'No': 0.0, 'Yes': 2.0}; set element_levels",
+        ),
+        (
+            # questions name the levels in their order
+            {"element_levels": {"Yes": 1, "No": 0}},
+            "element_levels = {'No': 0.0, 'Yes': 1.0}, but is to be asked with "
+            "{'Yes': 1.0, 'No': 0.0}; set element_levels",
+        ),
+        ({"structure": False}, "structure = True, but is to be asked with False; set structure"),
+    ],
+    ids=["total levels", "values", "order", "structure"],
+)
+def test_adapter_that_was_taught_other_questions(
+    options: dict[str, Any], shown: str, tmp_path: Path
+) -> None:
+    assert message_of(taught(tmp_path), **options) == (
+        f"adapter 'bag0' from {str(tmp_path)!r} was trained with {shown} as it was trained"
+    )
+
+
+def test_adapter_that_was_taught_in_other_words(tmp_path: Path) -> None:
+    before = asked(CONFIG)
+    adapters = taught(tmp_path, questions=before | {"template": "0123"})
+    assert message_of(adapters) == (
+        f"adapter 'bag0' from {str(tmp_path)!r} was trained with template = '0123', but is to be "
+        f"asked with {before['template']!r}; set template as it was trained"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "[]", "{}", '{"backbone": "b"}', '{"questions": 3, "backbone": "b"}', "\0"],
+    ids=repr,
+)
+def test_adapter_without_a_record_is_let_through(text: str | None, tmp_path: Path) -> None:
+    """It was made elsewhere."""
+    if text is not None:
+        (tmp_path / "tokenfocus.json").write_text(text)
+    check_taught({"bag0": str(tmp_path)}, "tiny-qwen2_5_vl", asked(CONFIG))
+
+
+def test_first_adapter_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    fits, other = taught(tmp_path / "a"), taught(tmp_path / "b", backbone="x/other")
+    assert message_of({"bag0": fits["bag0"], "bag1": other["bag0"]}).startswith(
+        f"adapter 'bag1' from {str(tmp_path / 'b')!r} was trained for backbone 'x/other', not for "
+    )
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_adapter_of_a_built_in_backbone_is_not_looked_up_at_the_hub(
+    name: str, tmp_path: Path
+) -> None:
+    """Its record of the base model is a name, which peft would take for a repository."""
+    folder = save_adapter(build(name, tmp_path), tmp_path / "adapter", 1, LANGUAGE)
+    path = Path(folder) / "adapter_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"base_model_name_or_path": name}))
+    backbone = registry.load(registry.resolve(name), device="cpu", dtype=torch.float32)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_adapters(backbone, {"bag0": folder})
+    assert [str(w.message) for w in caught if "config file" in str(w.message)] == []
+    assert backbone.members == ("bag0",)
