@@ -137,7 +137,8 @@ class LossConfig(_Frozen):
         regression: Distance of the expected score from the annotators' mean, in levels.
         regression_kind: Which distance.
         kl: Kullback-Leibler divergence of the soft label from the closed-set distribution.
-        rank: Logistic loss of the order of images of one prompt, within a micro-batch.
+        rank: Logistic loss of the order of images of one prompt. Pairs are those of one worker's
+            micro-batch, so with it ``workers`` and ``token_budget`` matter.
         whole_answer: Plain language-model loss over the whole answer text, a baseline.
         elements: Weight of the element questions against the total question.
         unsure: Weight of an element label whose annotator doubted the split or was unsure.

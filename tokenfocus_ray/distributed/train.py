@@ -133,6 +133,8 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
     store = Store.of(out if "://" in out else os.path.abspath(out))
     store.check_writable()
     identity = config.identity() | {"data": manifest.fingerprint}
+    for name, run in config.backbones.items():
+        identity[f"backbones.{name}.weights"] = registry.resolve(name, run.revision).revision
     known = _check_identity(store, identity)
     with ray_session():
         check_resources(config)

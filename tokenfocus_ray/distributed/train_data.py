@@ -127,6 +127,8 @@ def read_manifest(path: str, images: str | None, mapping: Mapping[str, str]) -> 
 _INSPECTED_COLUMNS: dict[str, pa.DataType] = {
     "row": pa.int64(),
     "uri": pa.string(),
+    "width": pa.int32(),
+    "height": pa.int32(),
     "code": pa.string(),
     "message": pa.string(),
 }
@@ -153,6 +155,7 @@ class _Inspect:
                     value = value.get("path") if value.get("bytes") is None else value["bytes"]
                 data = value if isinstance(value, bytes) else fetch(value or row["uri"], self.base)
                 pixels = decode(data, where=f"row {row['row']}")
+                result |= {"width": pixels.shape[1], "height": pixels.shape[0]}
                 for spec in self.specs:
                     spec.plan(pixels.shape[1], pixels.shape[0])
                 if isinstance(value, bytes):
@@ -171,7 +174,7 @@ class _Inspect:
 def prepare_samples(
     manifest: Manifest, config: TrainConfig, specs: Sequence[ImageSpec], store: Store
 ) -> tuple[pa.Table, pa.Table]:
-    """The samples, every image of them decoded once; written to the run's folder.
+    """The samples, every image decoded once and every prompt fit to ask; written to the run.
 
     Args:
         manifest: What to train on.
@@ -185,6 +188,8 @@ def prepare_samples(
     Raises:
         ManifestError: nothing is left, more than half is left out, or a test prompt is among them.
     """
+    from tokenfocus_ray.training.plan import unaskable  # needs torch, which data tasks do not
+
     samples, skipped = index_samples(manifest.table, manifest.columns, config, manifest.path)
     if config.test:
         test = read_manifest(config.test, config.images, config.map)
@@ -194,6 +199,10 @@ def prepare_samples(
     make_bags(groups, config.bags)  # too few prompts: said before an image is read
     inspect = _Inspect(manifest.columns, tuple(specs), manifest.base, store.child("images"))
     seen = {row["row"]: row for row in _with_images(manifest, samples, inspect).take_all()}
+    decoded = [row for row in samples.to_pylist() if seen[row["row"]]["code"] is None]
+    sizes = {r["row"]: (seen[r["row"]]["width"], seen[r["row"]]["height"]) for r in decoded}
+    for number, error in unaskable(config, decoded, sizes).items():
+        seen[number] |= {"code": error.code, "message": error.message}
     bad = [row for row in samples.to_pylist() if seen[row["row"]]["code"] is not None]
     more = [
         {"row": r["row"], "sample_id": r["sample_id"]}

@@ -40,6 +40,11 @@ class LevelVocabulary:
             )
         if len(set(self.words)) != len(self.words):
             raise LevelError(f"level words must differ, got {list(self.words)}")
+        if len(set(self.values)) == 1:
+            raise LevelError(
+                f"level values must differ, or every answer is worth the same; got "
+                f"{list(self.values)} for {list(self.words)}"
+            )
         if not all(math.isfinite(v) for v in self.values):
             raise LevelError(f"level values must be finite, got {list(self.values)}")
 
