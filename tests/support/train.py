@@ -48,7 +48,7 @@ def small_data(folder: Path) -> Path:
 
 
 def small_config(data: str | Path = "unused.parquet", **changes: Any) -> TrainConfig:
-    """Two members with small adapters, without dropout; changes go one level deep."""
+    """Two members with small adapters, without dropout; changes are merged in, but backbones."""
     values: dict[str, Any] = {
         "data": str(data),
         "backbones": {BACKBONE: backbone_run()},
@@ -59,8 +59,8 @@ def small_config(data: str | Path = "unused.parquet", **changes: Any) -> TrainCo
     }
     for key, value in changes.items():
         known = values.get(key)
-        both = isinstance(known, dict) and isinstance(value, Mapping)
-        values[key] = {**known, **value} if both else value  # type: ignore[dict-item]
+        merged = key != "backbones" and isinstance(known, dict) and isinstance(value, Mapping)
+        values[key] = {**known, **value} if merged else value  # type: ignore[dict-item]
     return TrainConfig.parse(values)
 
 
@@ -101,22 +101,9 @@ def reference_run(base: Path) -> Reference:
     return Reference(config, data, folder / "run", tuple(lines), summary.line())
 
 
-def take_member(source: Path, out: Path, member: str, of: str | None = None) -> None:
-    """Copies a finished member to another run, which then leaves it alone: saves its training.
-
-    Args:
-        source: A finished run.
-        out: The other.
-        member: Which.
-        of: Backbone that it is passed off as, which must have the same weights.
-    """
-    number = member.rpartition("bag")[2]
-    name = f"{of}-bag{number}" if of else member
-    folder = out / "members" / name
-    shutil.copytree(source / "members" / member, folder)
-    record = json.loads((folder / "member.json").read_text())
-    record |= {"member": name, "backbone": of or record["backbone"]}
-    (folder / "member.json").write_text(json.dumps(record))
+def take_member(source: Path, out: Path, member: str) -> None:
+    """Copies a finished member to another run, which then leaves it alone: saves its training."""
+    shutil.copytree(source / "members" / member, out / "members" / member)
 
 
 def adapter(out: Path, member: str) -> dict[str, Tensor]:
@@ -188,11 +175,11 @@ def read_scalars(path: Path) -> Iterator[tuple[int, str, float]]:
 
 
 def small_learner(config: TrainConfig) -> Learner:
-    """A learner on the CPU; in a process group, a parallel one."""
+    """A learner on the CPU, in float64; in a process group, a parallel one."""
     (name,) = config.backbones
     limit = config.backbones[name].max_visual_tokens
     backbone = registry.load(
-        registry.resolve(name), device="cpu", dtype=torch.float32, max_visual_tokens=limit
+        registry.resolve(name), device="cpu", dtype=torch.float64, max_visual_tokens=limit
     )
     return Learner(backbone, config, config.scoring(name), N_STEPS, seed=3)
 

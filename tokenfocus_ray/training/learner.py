@@ -100,7 +100,7 @@ class Learner:
         packed = PackedModel(backbone)
         self._parallel: nn.Module = packed
         if self._sharded:
-            shard_decoder(backbone, low_precision or torch.float32)
+            shard_decoder(backbone, low_precision or backbone.dtype)
         elif self._workers > 1:
             self._parallel = nn.parallel.DistributedDataParallel(packed)
         self.objective = Objective(
@@ -292,14 +292,15 @@ def shard_decoder(backbone: Backbone, dtype: torch.dtype) -> None:
     Embeddings, head and vision tower, which are not trained, stay whole on each worker.
 
     Args:
-        backbone: With float32 weights.
-        dtype: What the layers compute in; gradients are reduced in float32.
+        backbone: With float32 weights, or wider ones.
+        dtype: What the layers compute in; gradients are reduced in float32 at least.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     decoder = backbone.language_model
     whole = set(decoder.get_input_embeddings().parameters())
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    exact = torch.promote_types(dtype, torch.float32)
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=exact)
     for layer in decoder.layers:
         fully_shard(layer, mp_policy=policy)
     # said, since of its own accord the outermost part stays gathered after a prediction, and what
