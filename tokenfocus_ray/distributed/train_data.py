@@ -308,7 +308,8 @@ class TrainRows:
         start = latest_step(self.run, self.member)
         steps = self.schedule.steps(start)
         order = [(s.index, p, i) for s in steps for p, i in enumerate(s.samples)]
-        table = read_samples(self.run).take([i for *_, i in order])
+        # of a member that was trained to its end and then died, nothing is left
+        table = read_samples(self.run).take(pa.array([i for *_, i in order], pa.int64()))
         table = table.append_column("step", pa.array([s for s, *_ in order], pa.int64()))
         table = table.append_column("position", pa.array([p for _, p, _ in order], pa.int32()))
         return ray.data.from_arrow(_chunks(table))
@@ -323,7 +324,7 @@ class FixedRows:
 
     def __call__(self) -> ray.data.Dataset:
         """Rows of :data:`SAMPLES` with their ``position``."""
-        table = read_samples(self.run).take(list(self.indices))
+        table = read_samples(self.run).take(pa.array(self.indices, pa.int64()))
         numbers = pa.array(range(table.num_rows), pa.int32())
         return ray.data.from_arrow(_chunks(table.append_column("position", numbers)))
 
