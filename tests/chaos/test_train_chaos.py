@@ -40,7 +40,8 @@ from tokenfocus_ray.backbones.registry import WEIGHTS
 from tokenfocus_ray.distributed.train import train_members
 from tokenfocus_ray.errors import TrainingError
 
-pytestmark = pytest.mark.timeout(1200)  # trainings, on a machine that may be busy
+# trainings, on a machine that may be busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
 FIRST, SECOND = MEMBERS
 #: Name of Ray Train's worker actors, as their processes are titled.

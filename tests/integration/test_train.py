@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ from tokenfocus_ray.scoring.fetch import fetch
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.training.bags import make_bags
 
-pytestmark = pytest.mark.timeout(900)  # trainings, on a machine that may be busy
+# trainings, on a machine that may be busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 FIRST, SECOND = MEMBERS
 
 
@@ -236,56 +238,6 @@ class TestRelaunch:
         )
 
 
-class TestWorkers:
-    """More workers change the pace, not the members."""
-
-    def test_two_members_at_once_with_two_workers_each(
-        self, reference: Reference, tmp_path: Path
-    ) -> None:
-        """The last batch of an epoch leaves a worker without rows."""
-        config = small_config(reference.data, backbones={BACKBONE: backbone_run(workers=2)})
-        lines = launch(config, tmp_path)
-        starts = [i for i, line in enumerate(lines) if "starts" in line]
-        ends = [i for i, line in enumerate(lines) if "finished" in line]
-        assert max(starts) < min(ends)
-        for name in MEMBERS:
-            assert_same_adapter(
-                adapter(tmp_path, name), adapter(reference.out, name), relative=1e-4, strays=1e-3
-            )
-            mine, theirs = (
-                held_out(o, name).set_index("sample_id") for o in (tmp_path, reference.out)
-            )
-            assert sorted(mine.index) == sorted(theirs.index)
-            np.testing.assert_allclose(
-                mine["score"], theirs["score"].loc[mine.index], atol=1e-3, rtol=0
-            )
-            steps = [r["step"] for r in metrics(tmp_path, name)]
-            assert steps == [r["step"] for r in metrics(reference.out, name)]
-
-    def test_a_missing_member_is_trained_sharded(
-        self, reference: Reference, tmp_path: Path
-    ) -> None:
-        """Launched again with other resources: FSDP on two workers, for the member left."""
-        out = tmp_path / "run"
-        shutil.copytree(reference.out, out)
-        shutil.rmtree(out / "members" / SECOND)
-        before = written(out, FIRST)
-        options = backbone_run(workers=2, strategy="fsdp", token_budget=900)
-        config = small_config(reference.data, backbones={BACKBONE: options}, checkpoint_steps=3)
-        lines = launch(config, out)
-        assert lines[:2] == [
-            f"{FIRST}: finished before, left as it is",
-            f"{SECOND}: starts, 8 steps at the most",
-        ]
-        assert written(out, FIRST) == before
-        assert_same_adapter(
-            adapter(out, SECOND), adapter(reference.out, SECOND), relative=1e-4, strays=1e-3
-        )
-        mine, theirs = (pd.read_parquet(o / "oof.parquet") for o in (out, reference.out))
-        column = f"m_{BACKBONE}"
-        np.testing.assert_allclose(mine[column], theirs[column], atol=1e-3, rtol=0)
-
-
 def as_struct(data: bytes, uri: str) -> dict[str, Any]:
     return {"bytes": data, "path": uri}
 
@@ -298,32 +250,98 @@ def with_images(path: Path, make: Callable[[bytes, str], Any]) -> pa.Table:
     return table.drop_columns(["image_uri", "img_path"]).append_column("image", pa.array(images))
 
 
-class TestData:
-    def test_image_bytes_and_bad_rows(self, reference: Reference, tmp_path: Path) -> None:
-        """Structs in several files and row groups; what is bad is left out, counted, explained."""
-        rows = with_images(reference.data, as_struct).to_pylist()
-        rows[4]["image"] = {"bytes": None, "path": str(reference.data.parent / _uri(reference, 4))}
-        bad: dict[str, dict[str, Any]] = {
-            "cut": {"image": as_struct(rows[0]["image"]["bytes"][:200], "x.png")},
-            "gone": {"image": {"bytes": None, "path": "nowhere/gone.png"}},
-            "high": {"total_scores": [4.0, 9.0, 3.0]},
-            "nan": {"total_scores": [math.nan] * 3, "element_labels": None},
-        }
-        for number, (name, values) in enumerate(bad.items()):
-            rows.insert(5 * number + 2, rows[5 * number] | {"sample_id": name} | values)
-        schema = with_images(reference.data, as_struct).schema
-        index = schema.get_field_index("total_scores")
-        schema = schema.set(index, pa.field("total_scores", pa.list_(pa.float64())))
-        folder = tmp_path / "manifest"
-        folder.mkdir()
-        for number, part in enumerate((rows[:13], rows[13:])):
-            table = pa.Table.from_pylist(part, schema=schema)
-            pq.write_table(table, folder / f"{number}.parquet", row_group_size=5)
-        out = tmp_path / "run"
-        take_member(reference.out, out, FIRST)
-        lines = launch(small_config(folder), out)
+def write_awkward(reference: Reference, folder: Path) -> None:
+    """The reference's samples as structs of bytes, in files and row groups, and four bad rows."""
+    table = with_images(reference.data, as_struct)
+    rows = table.to_pylist()
+    path = reference.data.parent / rows[4]["image"]["path"]
+    rows[4]["image"] = {"bytes": None, "path": str(path)}
+    bad: dict[str, dict[str, Any]] = {
+        "cut": {"image": as_struct(rows[0]["image"]["bytes"][:200], "x.png")},
+        "gone": {"image": {"bytes": None, "path": "nowhere/gone.png"}},
+        "high": {"total_scores": [4.0, 9.0, 3.0]},
+        "nan": {"total_scores": [math.nan] * 3, "element_labels": None},
+    }
+    for number, (name, values) in enumerate(bad.items()):
+        rows.insert(5 * number + 2, rows[5 * number] | {"sample_id": name} | values)
+    index = table.schema.get_field_index("total_scores")
+    schema = table.schema.set(index, pa.field("total_scores", pa.list_(pa.float64())))
+    folder.mkdir()
+    for number, part in enumerate((rows[:13], rows[13:])):
+        table = pa.Table.from_pylist(part, schema=schema)
+        pq.write_table(table, folder / f"{number}.parquet", row_group_size=5)
 
-        skipped = pd.read_parquet(out / "skipped.parquet").set_index("sample_id")
+
+@dataclass(frozen=True)
+class Other:
+    """A run on the same samples in another form, with two workers a member.
+
+    Attributes:
+        out: Its folder.
+        data: Its manifest.
+        members: DDP's and FSDP's; both are of the reference's second bag.
+        lines: What it said.
+    """
+
+    out: Path
+    data: Path
+    members: tuple[str, str]
+    lines: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def other(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Other:
+    """Two members at once; those of the first bag are taken from the reference, to save time."""
+    folder = tmp_path_factory.mktemp("other")
+    out, data, sharded = folder / "run", folder / "manifest", folder / "sharded"
+    write_awkward(reference, data)
+    shutil.copytree(registry.WEIGHTS / BACKBONE, sharded)
+    take_member(reference.out, out, FIRST)
+    take_member(reference.out, out, FIRST, "sharded-bag0")
+    backbones = {
+        BACKBONE: backbone_run(workers=2),
+        str(sharded): backbone_run(workers=2, strategy="fsdp", token_budget=900),
+    }
+    lines = launch(small_config(data, backbones=backbones, checkpoint_steps=3), out)
+    return Other(out, data, (SECOND, "sharded-bag1"), tuple(lines))
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["ddp", "fsdp"])
+class TestWorkers:
+    """More workers change the pace, not the members.
+
+    The last batch of an epoch leaves one of two workers without rows.
+    """
+
+    def test_members_train_at_once(self, other: Other, which: int) -> None:
+        starts = [other.lines.index(f"{m}: starts, 8 steps at the most") for m in other.members]
+        ends = [i for i, line in enumerate(other.lines) if "finished after" in line]
+        assert max(starts) < min(ends)
+        member = other.members[which]
+        assert [r["step"] for r in metrics(other.out, member)] == [1, 4, 6, 8]
+
+    def test_weights_are_those_of_one_worker(
+        self, reference: Reference, other: Other, which: int
+    ) -> None:
+        mine = adapter(other.out, other.members[which])
+        assert_same_adapter(mine, adapter(reference.out, SECOND), relative=1e-4, strays=1e-3)
+
+    def test_out_of_fold_scores_are_those_of_one_worker(
+        self, reference: Reference, other: Other, which: int
+    ) -> None:
+        oof, expected = (pd.read_parquet(o / "oof.parquet") for o in (other.out, reference.out))
+        assert list(oof["sample_id"]) == list(expected["sample_id"])
+        label = (BACKBONE, "sharded")[which]
+        scores = oof[f"m_{label}"]
+        np.testing.assert_allclose(scores, expected[f"m_{BACKBONE}"], atol=1e-3, rtol=0)
+        mine = held_out(other.out, other.members[which])
+        assert sorted(mine["sample_id"]) == sorted(held_out(reference.out, SECOND)["sample_id"])
+
+
+class TestData:
+    def test_bad_rows_are_left_out_counted_and_explained(self, other: Other) -> None:
+        """And training goes on with the rest."""
+        skipped = pd.read_parquet(other.out / "skipped.parquet").set_index("sample_id")
         assert dict(skipped["code"]) == {
             "high": "label_out_of_range",
             "nan": "label_missing",
@@ -337,17 +355,24 @@ class TestData:
         assert messages["cut"].startswith("row 2 ")
         assert messages["gone"] == (
             f"image 'nowhere/gone.png' does not exist (looked for "
-            f"'{folder}/nowhere/gone.png'); check the path and the folder that relative paths "
+            f"'{other.data}/nowhere/gone.png'); check the path and the folder that relative paths "
             f"start from"
         )
         assert (
             f"4 rows left out (image_corrupt 1, image_missing 1, label_missing 1, "
-            f"label_out_of_range 1); {out}/skipped.parquet says why"
-        ) in lines
-        assert_same_adapter(adapter(out, SECOND), adapter(reference.out, SECOND), relative=1e-6)
-        oof, expected = (pd.read_parquet(o / "oof.parquet") for o in (out, reference.out))
-        assert list(oof["sample_id"]) == list(expected["sample_id"])
-        assert json.loads((out / "summary.json").read_text())["skipped"] == 4
+            f"label_out_of_range 1); {other.out}/skipped.parquet says why"
+        ) in other.lines
+        assert json.loads((other.out / "summary.json").read_text())["skipped"] == 4
+
+    def test_image_bytes_are_trained_on_as_files_are(
+        self, reference: Reference, other: Other
+    ) -> None:
+        samples, expected = (read_samples(Store.of(o)) for o in (other.out, reference.out))
+        same = [n for n in samples.column_names if n not in ("row", "image_uri")]
+        assert samples.select(same).equals(expected.select(same))
+        for mine, theirs in zip(samples["image_uri"], expected["image_uri"], strict=True):
+            data = fetch(theirs.as_py(), reference.data.parent)
+            assert fetch(mine.as_py(), other.data) == data
 
     @pytest.mark.parametrize("form", ["binary", "evalmuse", "jsonl"])
     def test_each_form_gives_the_same_samples(
@@ -473,7 +498,3 @@ class TestRefusals:
             f"where the cluster grows on demand"
         )
         assert not (tmp_path / "run" / train_data.SAMPLES_FILE).exists()
-
-
-def _uri(reference: Reference, row: int) -> str:
-    return str(pq.read_table(reference.data)["image_uri"][row].as_py())

@@ -22,7 +22,7 @@ from tests.support.train import examples as make_examples
 from tokenfocus_ray.config import TrainConfig
 
 # a budget so small that a batch is several micro-batches, not as many on each worker
-PARALLEL = backbone_run(workers=2, token_budget=600)
+PARALLEL = backbone_run(workers=2, token_budget=300, max_visual_tokens=4)
 SHARDED = PARALLEL | {"strategy": "fsdp"}
 CONFIGS: dict[str, TrainConfig] = {
     "ddp": small_config(backbones={BACKBONE: PARALLEL}, loss={"kl": 0.1}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 import struct
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,11 @@ from tokenfocus_ray.training.labels import sample_labels
 from tokenfocus_ray.training.learner import Learner
 from tokenfocus_ray.training.objective import Example
 from tokenfocus_ray.training.samples import vocabularies
+
+# Ray Train looks at its workers every two seconds, and each checkpoint waits for that; and it has
+# a process that watches for preempted nodes. Read where a session starts.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 BACKBONE = "tiny-qwen2_5_vl"
 MEMBERS = tuple(f"{BACKBONE}-bag{i}" for i in range(2))
@@ -101,9 +107,16 @@ def reference_run(base: Path) -> Reference:
     return Reference(config, data, folder / "run", tuple(lines), summary.line())
 
 
-def take_member(source: Path, out: Path, member: str) -> None:
-    """Copies a finished member to another run, which then leaves it alone: saves its training."""
-    shutil.copytree(source / "members" / member, out / "members" / member)
+def take_member(source: Path, out: Path, member: str, name: str | None = None) -> None:
+    """Copies a finished member to another run, which then leaves it alone: saves its training.
+
+    Args:
+        source: A finished run.
+        out: The other.
+        member: Which.
+        name: What it is called there; by default the same.
+    """
+    shutil.copytree(source / "members" / member, out / "members" / (name or member))
 
 
 def adapter(out: Path, member: str) -> dict[str, Tensor]:
