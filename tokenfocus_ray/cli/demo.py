@@ -17,7 +17,7 @@ BAGS = 3
 TRAINING: dict[str, Any] = {
     "bags": {"method": "kfold", "count": BAGS},
     "lora": {"rank": 16, "alpha": 32},
-    "optimizer": {"epochs": 2, "batch_size": 16, "learning_rate": 2e-3},
+    "optimizer": {"epochs": 2, "batch_size": 8, "learning_rate": 2e-3},
     "parallel": 2,
 }
 
