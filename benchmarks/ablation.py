@@ -11,6 +11,7 @@ trainings are kept in ``--out``; the same command goes on where it stood.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import multiprocessing
@@ -57,7 +58,7 @@ def config_of(data: str, backbone: str, overrides: dict[str, Any], seed: int, ep
     from tokenfocus_ray.cli.demo import TRAINING
 
     values = {
-        "data": data,
+        "data": data or "-",
         "backbones": [backbone],
         **TRAINING,
         "optimizer": {**TRAINING["optimizer"], "epochs": epochs},
@@ -65,6 +66,13 @@ def config_of(data: str, backbone: str, overrides: dict[str, Any], seed: int, ep
     }
     values["bags"] = {**values["bags"], "count": BAGS, "seed": seed}
     return TrainConfig.parse(values, "ablation")
+
+
+def digest(task: dict[str, Any]) -> str:
+    """Of the training's options: a kept run of others is not taken for this one."""
+    overrides = VARIANTS[task["variant"]]
+    config = config_of("", task["backbone"], overrides or {}, task["seed"], task["epochs"])
+    return hashlib.sha256(repr(sorted(config.identity().items())).encode()).hexdigest()[:12]
 
 
 def run_task(task: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +130,7 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
             learner.step(step.index, [train[i] for i in step.samples])
         rows = learner.predict([e.request for e in test])
     return {
-        **{k: task[k] for k in ("backbone", "variant", "seed", "bag", "epochs")},
+        **{k: task[k] for k in ("backbone", "variant", "seed", "bag", "epochs", "config")},
         "seconds": time.monotonic() - started,
         "scores": [row.score for row in rows],
         "elements": [row.element_scores for row in rows],
@@ -138,7 +146,7 @@ def tasks(data: str, seeds: int, epochs: int) -> Iterator[dict[str, Any]]:
             for backbone in BACKBONES:
                 bags: Sequence[int | None] = range(BAGS) if variant == BAGGING else [None]
                 for bag in bags:
-                    yield {
+                    task = {
                         "data": data,
                         "backbone": backbone,
                         "variant": variant,
@@ -146,11 +154,12 @@ def tasks(data: str, seeds: int, epochs: int) -> Iterator[dict[str, Any]]:
                         "bag": bag,
                         "epochs": epochs,
                     }
+                    yield task | {"config": digest(task)}
 
 
 def key(task: dict[str, Any]) -> tuple[Any, ...]:
     """What makes a training the same."""
-    return tuple(task[k] for k in ("backbone", "variant", "seed", "bag", "epochs"))
+    return tuple(task.get(k) for k in ("backbone", "variant", "seed", "bag", "config"))
 
 
 def measure(runs: Sequence[dict[str, Any]], labels: list[dict[str, Any]]) -> dict[str, float]:
@@ -193,15 +202,37 @@ def summarise(
     return table
 
 
+def compare(
+    runs: list[dict[str, Any]], labels: list[dict[str, Any]]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Hybrid minus each other variant, in pairs of one backbone and seed: mean and half width."""
+    groups: defaultdict[tuple[str, str, int], list[Any]] = defaultdict(list)
+    for run in runs:
+        groups[run["variant"], run["backbone"], run["seed"]].append(run)
+    measured = {where: measure(members, labels) for where, members in groups.items()}
+    pairs = sorted({(b, s) for v, b, s in measured if v == "hybrid"})
+    found = {}
+    for variant in VARIANTS:
+        if variant in ("hybrid", "zero-shot"):
+            continue
+        each = [
+            {m: measured["hybrid", *p][m] - measured[variant, *p][m] for m in METRICS}
+            for p in pairs
+            if (variant, *p) in measured
+        ]
+        found[variant] = {m: interval([one[m] for one in each]) for m in METRICS}
+    return found
+
+
 def shown(value: tuple[float, float]) -> str:
     """Mean and half width."""
     mean, half = value
     return f"{mean:.3f}" if math.isnan(half) else f"{mean:.3f} ± {half:.3f}"
 
 
-def markdown(table: dict[Any, Any]) -> str:
-    """One table a backbone."""
-    lines = []
+def markdown(table: dict[Any, Any], differences: dict[str, Any]) -> str:
+    """One table a backbone, and one of the differences over both."""
+    lines: list[str] = []
     for backbone in BACKBONES:
         lines += [f"## {backbone}", "", "| variant | " + " | ".join(METRICS.values()) + " |"]
         lines.append("| --- |" + " --- |" * len(METRICS))
@@ -210,6 +241,12 @@ def markdown(table: dict[Any, Any]) -> str:
                 cells = " | ".join(shown(table[backbone, variant][m]) for m in METRICS)
                 lines.append(f"| {variant} | {cells} |")
         lines.append("")
+    lines += ["## Hybrid minus the variant", "", "| variant | " + " | ".join(METRICS.values())]
+    lines[-1] += " |"
+    lines.append("| --- |" + " --- |" * len(METRICS))
+    for variant, found in differences.items():
+        cells = " | ".join("{:+.3f} ± {:.3f}".format(*found[m]) for m in METRICS)
+        lines.append(f"| {variant} | {cells} |")
     return "\n".join(lines)
 
 
@@ -260,8 +297,9 @@ def main() -> None:
     counts = write_benchmark(str(data), samples, 0)
     kept = out / "runs.jsonl"
     runs = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    done = {key(run) for run in runs}
-    todo = [t for t in tasks(str(data), seeds, epochs) if key(t) not in done]
+    wanted = {key(t): t for t in tasks(str(data), seeds, epochs)}
+    runs = [run for run in runs if key(run) in wanted]
+    todo = [t for k, t in wanted.items() if k not in {key(run) for run in runs}]
     started = time.monotonic()
     print(
         f"{len(todo)} trainings to do, {len(runs)} kept; {counts['train']} train and "
@@ -283,7 +321,7 @@ def main() -> None:
             )
     labels = pq.read_table(data / "test.parquet").to_pylist()
     table = summarise(runs, labels)
-    text = markdown(table)
+    text = markdown(table, compare(runs, labels)) + "\n"
     (out / "ablation.md").write_text(text)
     plot(table, out / "ablation.png")
     print(text)
