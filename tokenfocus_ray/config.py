@@ -89,7 +89,8 @@ class ScoringConfig(_Frozen):
     Attributes:
         backbone: Built-in name, folder or hub id.
         revision: Commit, branch or tag of a hub id.
-        adapters: Name -> folder of a peft adapter; each is one member. None: the backbone itself.
+        adapters: Name -> folder of a peft adapter, local or ``s3://``; each is one member. None:
+            the backbone itself.
         dtype: ``auto`` is float32 on a CPU and bfloat16 on a GPU.
         total_levels: Words of the overall score and their values.
         element_levels: Words of an element's score and their values.
@@ -109,6 +110,27 @@ class ScoringConfig(_Frozen):
     normalization: Literal["logits", "probs"] = "logits"
     structure: bool = True
     max_visual_tokens: int | None = Field(default=None, ge=1)
+
+
+class JobConfig(_Frozen):
+    """Workers and pace of a scoring job; no score depends on it.
+
+    Attributes:
+        commit_rows: Rows that are written together: the most that a worker loses when it is killed.
+            Another launch on the same output must agree.
+        workers: Scoring actors at the least; None: one a GPU, or one on a machine without.
+        max_workers: At the most, where there is work for them; None: as ``workers``.
+        gpus: GPUs an actor, where the session has some; a fraction shares one.
+        cpus: Logical CPUs an actor.
+        stall_minutes: The job ends when nothing at all moves for so long.
+    """
+
+    commit_rows: int = Field(default=256, ge=1)
+    workers: int | None = Field(default=None, ge=1)
+    max_workers: int | None = Field(default=None, ge=1)
+    gpus: float = Field(default=1.0, gt=0.0)
+    cpus: float = Field(default=0.5, gt=0.0)
+    stall_minutes: float = Field(default=30.0, gt=0.0)
 
 
 class BagsConfig(_Frozen):

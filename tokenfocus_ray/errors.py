@@ -52,6 +52,10 @@ class TrainingError(UserError):
     """Some members could not be trained; those that could are kept."""
 
 
+class JobError(UserError):
+    """A scoring job ended before all rows were scored; what is committed is kept."""
+
+
 class RowError(TokenFocusError, ValueError):
     """One row cannot be scored.
 

@@ -31,6 +31,10 @@ ERROR_CODES: dict[str, str] = {
     "prompt_too_long": "image, prompt and questions exceed the backbone's context",
     "elements_invalid": "the elements cannot be read, or one of them is empty",
     "score_not_finite": "the backbone answered with NaN or infinity",
+    "scoring_failed": "the scorer raised an error with this row alone",
+    "process_died": "the process that worked on the row died, several times",
+    "duplicate_id": "an earlier row has the same sample_id",
+    "source_corrupt": "the tar shard is cut off or damaged from here on",
 }
 
 

@@ -6,13 +6,8 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+from tests.support.processes import driver, end, titled, wait_for
 from tests.support.train import (
     BACKBONE,
     MEMBERS,
@@ -42,7 +38,6 @@ from tokenfocus_ray.errors import TrainingError
 
 # trainings, on a machine that may be busy
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-ROOT = Path(__file__).parents[2]
 FIRST, SECOND = MEMBERS
 #: Name of Ray Train's worker actors, as their processes are titled.
 WORKER = "ray::RayTrainWorker"
@@ -52,26 +47,6 @@ WORKER = "ray::RayTrainWorker"
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """An undisturbed run."""
     return reference_run(tmp_path_factory.getbasetemp())
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 600.0) -> Any:
-    """Waits until something is so."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.02)
-    raise TimeoutError(f"waited {seconds} s")
-
-
-def training_workers(driver: int) -> list[psutil.Process]:
-    """Processes of Ray Train's workers in the session that a driver started."""
-    found = []
-    for process in psutil.Process(driver).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if process.cmdline()[:1] and process.cmdline()[0].startswith(WORKER):
-                found.append(process)
-    return found
 
 
 def steps_saved(out: Path, member: str) -> int:
@@ -106,7 +81,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(reference: Reference, tmp_p
 
     def kill() -> None:
         wait_for(lambda: steps_saved(out, SECOND))
-        (worker,) = training_workers(os.getpid())
+        (worker,) = titled(WORKER, os.getpid())
         worker.kill()
         killed.append(steps_saved(out, SECOND))
 
@@ -119,40 +94,6 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(reference: Reference, tmp_p
     # a step that was saved is not trained again
     assert n_reports(out, SECOND) == N_STEPS
     assert_as_undisturbed(out, reference)
-
-
-@contextlib.contextmanager
-def driver(arguments: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process of its own with a Ray session of its own; nothing of it survives."""
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    with (folder / "output.txt").open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tokenfocus_ray.cli.app", *arguments],
-            cwd=folder,
-            env=environment | {"PYTHONPATH": str(ROOT)},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            end(psutil.Process(process.pid))
-        process.wait(timeout=60)
-
-
-def end(process: psutil.Process) -> None:
-    """Kills a process, the one first, and then all that it started."""
-    family = process.children(recursive=True)
-    process.kill()
-    # Ray's own end with their driver; what does not is ended here
-    _, alive = psutil.wait_procs(family, timeout=30)
-    for other in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            other.kill()
-    psutil.wait_procs(alive, timeout=30)
 
 
 def test_a_killed_driver_is_launched_again(reference: Reference, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tokenfocus_ray import AlignmentScorer
-from tokenfocus_ray.config import ScoringConfig
+from tokenfocus_ray.config import JobConfig, ScoringConfig
 from tokenfocus_ray.distributed.batch import RunSummary, score_manifest
 from tokenfocus_ray.errors import AdapterError, ConfigError, LevelError, ManifestError, OutputError
 from tokenfocus_ray.schema import SCORE_SCHEMA
@@ -120,7 +120,7 @@ def test_bytes_in_parquet_with_several_workers(
     half = table.num_rows // 2
     pq.write_table(table.slice(0, half), folder / "0.parquet")
     pq.write_table(table.slice(half), folder / "1.parquet")
-    _, frame = run(folder, tmp_path / "out", mapping={"sample_id": "id"}, workers=2)
+    _, frame = run(folder, tmp_path / "out", mapping={"sample_id": "id"}, job=JobConfig(workers=2))
     assert_same_scores(frame, reference)
     assert "image" not in frame.columns, "image bytes must not be written again"
     assert set(frame["input_status"]) == {"success"}
@@ -173,7 +173,9 @@ def test_every_bad_row_leaves_with_a_reason(tmp_path: Path) -> None:
         '["circle", " "]': "elements_invalid",
         "not json": "elements_invalid",
     }
-    rows += [{"file": "good.png", "prompt": "a circle", "elements": e} for e in elements]
+    rows += [
+        {"file": "good.png", "prompt": f"circle {i}", "elements": e} for i, e in enumerate(elements)
+    ]
     frame = pd.DataFrame(rows).assign(row=range(len(rows)))
     frame.to_csv(tmp_path / "manifest.csv", index=False)
 
@@ -219,11 +221,11 @@ def test_errors_before_any_work(benchmark_folder: Path, tmp_path: Path) -> None:
         score_manifest(manifest, out, config)
 
     with pytest.raises(ConfigError, match="--workers 100 needs"):
-        score_manifest(manifest, out, CONFIG, workers=100)
+        score_manifest(manifest, out, CONFIG, job=JobConfig(workers=100))
 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("precious")
-    with pytest.raises(OutputError, match="is not empty"):
+    with pytest.raises(OutputError, match=r"holds 'mine\.txt', which no scoring job wrote"):
         score_manifest(manifest, str(tmp_path / "full"), CONFIG)
     assert (tmp_path / "full" / "mine.txt").read_text() == "precious"
     assert not Path(out).exists(), "a refused job leaves nothing behind"

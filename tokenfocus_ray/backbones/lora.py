@@ -3,17 +3,58 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from tokenfocus_ray.backbones.base import Backbone
 from tokenfocus_ray.errors import AdapterError
+from tokenfocus_ray.storage import Store
 
 #: Parts before the decoder: an adapter on one of them has image features of its own.
 VISION_PARTS = (".visual.", ".vision_tower.", ".multi_modal_projector.")
 WEIGHTS = "adapter_model.safetensors"
+REQUIRED = ("adapter_config.json", WEIGHTS)
 #: Written beside a trained adapter: for which backbone, and how it was taught to be asked.
 RECORD = "tokenfocus.json"
+
+
+@contextmanager
+def local_adapters(adapters: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Adapters as local folders; copies of those in an object store go again at the end.
+
+    Args:
+        adapters: Member name -> folder, local or ``s3://``.
+
+    Raises:
+        AdapterError: a file is missing.
+        OutputError: the store does not answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="tokenfocus-") as copies:
+        yield {
+            name: folder if "://" not in folder else _copy(name, folder, Path(copies, str(i)))
+            for i, (name, folder) in enumerate(adapters.items())
+        }
+
+
+def _copy(name: str, folder: str, target: Path) -> str:
+    store = Store.of(folder)
+    target.mkdir()
+    for file in (*REQUIRED, RECORD):
+        try:
+            (target / file).write_bytes(store.read_bytes(file))
+        except FileNotFoundError as error:
+            if file in REQUIRED:
+                raise _missing(name, file, folder) from error
+    return str(target)
+
+
+def _missing(name: str, file: str, folder: str) -> AdapterError:
+    return AdapterError(
+        f"adapter {name!r}: {file!r} is missing in {folder!r}; give a folder that peft's "
+        f"save_pretrained wrote"
+    )
 
 
 def check_adapters(adapters: Mapping[str, str]) -> None:
@@ -28,12 +69,9 @@ def check_adapters(adapters: Mapping[str, str]) -> None:
     for name, folder in adapters.items():
         if not name or "." in name:
             raise AdapterError(f"member name {name!r} is empty or has a dot; rename the member")
-        for file in ("adapter_config.json", WEIGHTS):
+        for file in REQUIRED:
             if not (Path(folder) / file).is_file():
-                raise AdapterError(
-                    f"adapter {name!r}: {file!r} is missing in {folder!r}; give a folder that "
-                    f"peft's save_pretrained wrote"
-                )
+                raise _missing(name, file, folder)
 
 
 def check_taught(

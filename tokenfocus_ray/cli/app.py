@@ -38,9 +38,15 @@ def _root(
 @app.command()
 def score(
     manifest: Annotated[
-        str, typer.Argument(help=".parquet (file or folder), .csv, .tsv, .jsonl or EvalMuse .json")
+        list[str],
+        typer.Argument(
+            help="Parquet, .csv, .tsv, .jsonl, EvalMuse .json, .tar shards, or a folder of them or "
+            "of captioned images; local or s3://."
+        ),
     ],
-    out: Annotated[str, typer.Option(help="Folder for the Parquet files.")],
+    out: Annotated[
+        str, typer.Option(help="Folder for the scores, local or s3://; launch again to go on.")
+    ],
     backbone: Annotated[
         str | None,
         typer.Option(help="tiny-qwen2_5_vl, tiny-internvl, a folder, or a hub id."),
@@ -60,7 +66,7 @@ def score(
         ),
     ] = None,
     config: Annotated[
-        str | None, typer.Option(help="YAML with the options of ScoringConfig.")
+        str | None, typer.Option(help="YAML of ScoringConfig, and of JobConfig under 'job'.")
     ] = None,
     max_visual_tokens: Annotated[
         int | None, typer.Option(help="Most image tokens an image [the backbone's own limit].")
@@ -68,13 +74,22 @@ def score(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Scoring actors [one a GPU; one without GPU].")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Delete what is in --out first.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the scores in --out first.")
+    ] = False,
+    retry_unscored: Annotated[
+        bool,
+        typer.Option("--retry-unscored", help="Score rows again that a store did not hand out."),
+    ] = False,
 ) -> None:
     """Score every row of a manifest on Ray Data; one row out for each row in."""
-    from tokenfocus_ray.config import ScoringConfig
+    from tokenfocus_ray.config import JobConfig, ScoringConfig
     from tokenfocus_ray.distributed.batch import score_manifest
 
     values = ScoringConfig.load_values(config) if config else {}
+    job = values.pop("job", None) or {}
+    if workers is not None:
+        job["workers"] = workers
     if backbone:
         values["backbone"] = backbone
     if adapter:
@@ -89,8 +104,10 @@ def score(
         ScoringConfig.parse(values, config or "options"),
         images=images,
         mapping=_pairs(map_ or [], "--map"),
-        workers=workers,
+        job=JobConfig.parse(job, f"{config}: job" if config else "options"),
         overwrite=overwrite,
+        retry_unscored=retry_unscored,
+        say=typer.echo,
     )
     typer.echo(summary.line())
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from pyarrow import csv
 
 from tokenfocus_ray.errors import ManifestError, did_you_mean
 from tokenfocus_ray.schema import SCORE_SCHEMA
+from tokenfocus_ray.storage import Store, public
 
 #: Role -> column names tried in this order.
 CONVENTIONS: dict[str, tuple[str, ...]] = {
@@ -113,22 +115,25 @@ def passthrough(names: Sequence[str], columns: Columns) -> dict[str, str]:
     return out
 
 
-def read_small(path: Path, mapping: Mapping[str, str] | None = None) -> pa.Table:
+def read_small(source: Path | Store, mapping: Mapping[str, str] | None = None) -> pa.Table:
     """Reads a text manifest (``.csv``, ``.tsv``, ``.jsonl``) whole.
 
     Columns that have a role are read as text: an id keeps its zeros, and a prompt may be ``null``
     or a date.
 
     Args:
-        path: The file.
+        source: The file.
         mapping: Role -> column name, as for :func:`find_columns`.
 
     Raises:
-        ManifestError: the file cannot be parsed.
+        ManifestError: the file cannot be read or parsed.
     """
+    store = source if isinstance(source, Store) else Store.of(source)
+    suffix = PurePosixPath(store.root).suffix
     try:
-        if path.suffix == ".jsonl":
-            return _read_jsonl(path)
+        content = store.read_bytes()
+        if suffix == ".jsonl":
+            return _read_jsonl(content)
         texts = [
             *(mapping or {}).values(),
             *(name for tried in CONVENTIONS.values() for name in tried),
@@ -137,16 +142,18 @@ def read_small(path: Path, mapping: Mapping[str, str] | None = None) -> pa.Table
             column_types=dict.fromkeys(texts, pa.string()), strings_can_be_null=False
         )
         parse = csv.ParseOptions(
-            delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True
+            delimiter="\t" if suffix == ".tsv" else ",", newlines_in_values=True
         )
-        return csv.read_csv(path, parse_options=parse, convert_options=convert)
+        data = io.BytesIO(content)
+        return csv.read_csv(data, parse_options=parse, convert_options=convert)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, ValueError) as error:
-        raise ManifestError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from error
+        where = public(store.uri)
+        raise ManifestError(f"{where}: cannot be read as {suffix[1:]}: {error}") from error
 
 
-def _read_jsonl(path: Path) -> pa.Table:
+def _read_jsonl(content: bytes) -> pa.Table:
     rows: list[dict[str, Any]] = []
-    with path.open(encoding="utf-8") as file:
+    with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

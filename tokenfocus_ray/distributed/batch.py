@@ -1,15 +1,18 @@
-"""The batch job: manifest -> prepare (CPU tasks) -> score (actors) -> Parquet."""
+"""The batch job: manifests -> read, prepare (CPU tasks) -> score (actors) -> commit -> Parquet.
+
+Launched again with the same configuration it goes on where it stood; see
+:mod:`~tokenfocus_ray.distributed.commits` for what makes that exact.
+"""
 
 from __future__ import annotations
 
-import json
+import functools
+import hashlib
 import os
-import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow.dataset as pads
@@ -17,26 +20,26 @@ import ray
 
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import ImageSpec
-from tokenfocus_ray.backbones.lora import check_adapters, check_taught
-from tokenfocus_ray.config import ScoringConfig
-from tokenfocus_ray.datasets.evalmuse import read_evalmuse
-from tokenfocus_ray.datasets.manifest import find_columns, read_small
+from tokenfocus_ray.backbones.lora import WEIGHTS, check_adapters, check_taught, local_adapters
+from tokenfocus_ray.config import JobConfig, ScoringConfig
+from tokenfocus_ray.datasets.sources import Source, plan_source
+from tokenfocus_ray.distributed.batch_run import BatchRun, Say, check_budget
+from tokenfocus_ray.distributed.commits import (
+    COMMITS,
+    INPUT,
+    JOB,
+    JOB_FILE,
+    RUN_FILE,
+    Ledger,
+    reopen,
+)
+from tokenfocus_ray.distributed.identity import check_identity
 from tokenfocus_ray.distributed.session import cluster_gpus, ray_session
-from tokenfocus_ray.distributed.stages import PrepareStage, ScoreStage
-from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError, TokenFocusError
+from tokenfocus_ray.distributed.stages import ScoreStage
+from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.prompt import asked
-
-#: Rows that a decoding task takes at a time: enough to amortise a task, few enough to spread.
-PREPARE_ROWS = 32
-#: Rows that a scorer takes at a time: several micro-batches, so that sorting by length pays.
-SCORE_ROWS = 128
-#: Logical CPUs of a scoring actor: a fraction, so that the stages that feed it find a place.
-ACTOR_CPUS = 0.5
-#: Logical CPUs that reading, decoding and writing need at the least, beside the actors.
-FEEDING_CPUS = 2
-#: Written beside the Parquet files; readers of a folder skip names that start with an underscore.
-RUN_FILE = "_run.json"
+from tokenfocus_ray.storage import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class RunSummary:
         rows: Rows in, which equals rows out.
         scored: Rows with a score.
         unscored: Rows without, by error code.
-        seconds: Wall time of the job, start of Ray included.
+        seconds: Wall time of this launch, start of Ray included.
     """
 
     out: str
@@ -69,75 +72,139 @@ class RunSummary:
 
 
 def score_manifest(
-    manifest: str,
+    manifest: str | Sequence[str],
     out: str,
     config: ScoringConfig,
     *,
     images: str | None = None,
     mapping: Mapping[str, str] | None = None,
-    workers: int | None = None,
+    job: JobConfig | None = None,
     overwrite: bool = False,
+    retry_unscored: bool = False,
+    say: Say = print,
 ) -> RunSummary:
-    """Scores every row of a manifest.
+    """Scores every row of some manifests; launched again, what is left of them.
 
     Args:
-        manifest: ``.parquet`` (a file or a folder of them), ``.csv``, ``.tsv``, ``.jsonl``, or
-            ``.json`` in EvalMuse's form.
-        out: Folder for the Parquet files; must be empty or missing.
+        manifest: One or several: see :mod:`~tokenfocus_ray.datasets.sources`.
+        out: Folder for the Parquet files, local or ``s3://``; every node must reach it.
         config: What to score with.
-        images: Folder that relative image paths start from; the manifest's own by default.
+        images: Folder that relative image paths start from; each manifest's own by default.
         mapping: Role -> column name, see :mod:`~tokenfocus_ray.datasets.manifest`.
-        workers: Scoring actors; one a GPU, or one on a machine without.
-        overwrite: Whether to delete what is in ``out``.
+        job: Workers and pace.
+        overwrite: Whether to delete an earlier job's scores in ``out``.
+        retry_unscored: Whether to score rows again whose image a store did not hand out.
+        say: Takes lines of progress.
 
     Raises:
-        ManifestError: the manifest cannot be read or lacks columns.
-        OutputError: ``out`` is not empty or not writable.
+        ManifestError: a manifest cannot be read or lacks columns.
+        OutputError: ``out`` is not writable, or holds something else.
+        ConfigError: ``out`` holds scores of another configuration or input; or the session is too
+            small for the workers.
         BackboneError, AdapterError, LevelError: the scorer cannot be built.
+        JobError: the job ended before all rows were scored; launching it again goes on.
+    """
+    spec = check_scorer(config)
+    make = functools.partial(ScoreStage, config)
+    identity = _identity(config)
+    return run_job(
+        [manifest] if isinstance(manifest, str) else manifest,
+        out, spec, make, identity, images=images, mapping=mapping or {}, job=job or JobConfig(),
+        overwrite=overwrite, retry_unscored=retry_unscored, say=say,
+    )  # fmt: skip
+
+
+def run_job(
+    manifests: Sequence[str],
+    out: str,
+    spec: ImageSpec,
+    make: Callable[..., ScoreStage],
+    identity: Mapping[str, Any],
+    *,
+    images: str | None,
+    mapping: Mapping[str, str],
+    job: JobConfig,
+    overwrite: bool,
+    retry_unscored: bool,
+    say: Say,
+) -> RunSummary:
+    """:func:`score_manifest` with a scorer of the caller's.
+
+    Args:
+        manifests: See :func:`score_manifest`.
+        out: Likewise.
+        spec: How images are prepared.
+        make: Makes the scoring stage in an actor, of columns, device and threads.
+        identity: What the scores depend on, beside the input.
+        images: See :func:`score_manifest`.
+        mapping: Likewise.
+        job: Likewise.
+        overwrite: Likewise.
+        retry_unscored: Likewise.
+        say: Likewise.
     """
     started = time.monotonic()
-    path = Path(manifest)
-    if not path.exists():
-        raise ManifestError(f"manifest {manifest!r} does not exist")
-    base = images or str(path if path.is_dir() else path.parent)
-    if not Path(base).is_dir():
-        raise ManifestError(f"image folder {base!r} is not a directory")
-    folder = check_output(out, overwrite, keep=(path, Path(base)))
-    spec = check_scorer(config)
-    with ray_session():
-        dataset, n_rows = _read(path, mapping or {})
-        columns = find_columns(dataset.schema().names, mapping or {}, manifest)
-        gpus = cluster_gpus()
-        n_actors = workers or gpus or 1
-        threads = None if gpus else max(1, (os.cpu_count() or 1) // n_actors)
-        _check_budget(n_actors, gpus, ray.cluster_resources().get("CPU", 0))
-        _make_output(folder)
-        prepare: Any = PrepareStage(columns, spec, os.path.abspath(base))  # Arrow tables only
-        prepared = dataset.map_batches(
-            prepare,
-            batch_size=PREPARE_ROWS,
-            batch_format="pyarrow",
-        )
-        scored = prepared.map_batches(
-            ScoreStage,
-            fn_constructor_args=(config, columns, "cuda" if gpus else "cpu", threads),
-            batch_size=SCORE_ROWS,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=n_actors),
-            num_gpus=1 if gpus else 0,
-            num_cpus=ACTOR_CPUS,
-        )
-        try:
-            scored.write_parquet(str(folder.resolve()))
-        except ray.exceptions.RayError as error:
-            cause = _own_error(error)
-            if cause is None:
-                raise
-            raise cause from error
-    summary = _summarise(folder, n_rows, time.monotonic() - started)
-    record = asdict(summary) | {"manifest": manifest, "config": config.model_dump()}
-    (folder / RUN_FILE).write_text(json.dumps(record, indent=2) + "\n")
-    return summary
+    store = Store.of(out if "://" in out else os.path.abspath(out))
+    source = plan_source(manifests, images, mapping, store.child(INPUT))
+    everything = {
+        **identity,
+        **{f"input.{name}": value for name, value in source.fingerprint.items()},
+        **{f"input.column.{role}": name for role, name in asdict(source.columns).items() if name},
+        "commit_rows": job.commit_rows,
+    }
+    if overwrite:
+        check_clearable(store, [*manifests, *([images] if images else [])])
+        known = False
+    else:
+        known = check_identity(store, JOB_FILE, everything, JOB.__eq__, "no scoring job")
+    ledger = Ledger(store, source.units) if known else None
+    again = 0
+    if ledger and retry_unscored and (again := reopen(ledger)):
+        say(f"{again} rows are scored again")
+        ledger = Ledger(store, source.units)
+    if ledger is None or not ledger.is_finished:
+        with ray_session():
+            check_budget(job, cluster_gpus(), ray.cluster_resources().get("CPU", 0))
+            store.check_writable()
+            if ledger is None:
+                _begin(store, source, everything)
+                ledger = Ledger(store, source.units)
+            run = BatchRun(store, source, spec, make, job, ledger, say)
+            run.finish()
+            record = asdict(_count(store, source.n_rows)) | {"out": out, "launch": run.record()}
+            store.write_json(RUN_FILE, record | {"job": everything})
+    store.delete(COMMITS)
+    return replace(_count(store, source.n_rows), out=out, seconds=time.monotonic() - started)
+
+
+def _begin(store: Store, source: Source, identity: Mapping[str, Any]) -> None:
+    """Makes room for a new job; the record comes last, so that a job is begun whole."""
+    for name in sorted(store.names(), key=JOB.__eq__):
+        store.delete(name)
+    for name, data in source.inputs.items():
+        store.write_bytes(f"{INPUT}/{name}", data)
+    store.write_json(JOB_FILE, identity)
+
+
+def _identity(config: ScoringConfig) -> dict[str, Any]:
+    """What scores depend on, flat: options, weights, adapters, wording."""
+    from tokenfocus_ray.scoring.prompt import PromptTemplate
+
+    values: dict[str, Any] = config.model_dump(mode="json")
+    for name in ("total_levels", "element_levels"):  # questions name them in their order
+        values[name] = [list(pair) for pair in values[name].items()]
+    adapters = values.pop("adapters")
+    values |= {f"adapters.{name}": _content(folder) for name, folder in adapters.items()}
+    source = registry.resolve(config.backbone, config.revision)
+    values["weights"] = source.revision
+    values["template"] = PromptTemplate(structure=config.structure).fingerprint()
+    return values
+
+
+def _content(adapter: str) -> str:
+    """Hash of an adapter's weights, wherever they lie."""
+    data = Store.of(adapter).read_bytes(WEIGHTS)
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def check_scorer(config: ScoringConfig) -> ImageSpec:
@@ -151,8 +218,9 @@ def check_scorer(config: ScoringConfig) -> ImageSpec:
     """
     source = registry.resolve(config.backbone, config.revision)
     spec = registry.image_spec(source, config.max_visual_tokens)
-    check_adapters(config.adapters)
-    check_taught(config.adapters, config.backbone, asked(config))
+    with local_adapters(config.adapters) as folders:
+        check_adapters(folders)
+        check_taught(folders, config.backbone, asked(config))
     tokenizer = registry.load_tokenizer(source)
     context = registry.family_class(source.family).markup.before_answer
     for levels in (config.total_levels, config.element_levels):
@@ -164,112 +232,42 @@ def check_scorer(config: ScoringConfig) -> ImageSpec:
     return spec
 
 
-def _check_budget(n_actors: int, gpus: int, cpus: float) -> None:
-    """A pool that holds every CPU starves the tasks that feed it, and the job waits for ever."""
-    needed = n_actors * ACTOR_CPUS + FEEDING_CPUS
-    if needed > cpus:
-        raise ConfigError(
-            f"--workers {n_actors} needs {needed:g} logical CPUs ({ACTOR_CPUS:g} each, "
-            f"{FEEDING_CPUS} to feed them), but the session has {cpus:g}; use at most "
-            f"{max(0, int((cpus - FEEDING_CPUS) / ACTOR_CPUS))} workers"
-        )
-    if gpus and n_actors > gpus:
-        raise ConfigError(f"--workers {n_actors} needs a GPU each, but the session has {gpus}")
-
-
-def check_output(out: str, overwrite: bool, keep: Sequence[Path]) -> Path:
-    """Refuses an output that cannot be written to, or that holds anything but earlier scores.
+def check_clearable(store: Store, inputs: Sequence[str]) -> None:
+    """Refuses to delete anything but what earlier jobs wrote.
 
     Args:
-        out: The output folder.
-        overwrite: Whether what an earlier job wrote may be deleted.
-        keep: The inputs, which must not lie in it.
+        store: The output folder.
+        inputs: Manifests and image folders, which must not lie in it.
 
     Raises:
         OutputError: naming the folder and what is in the way.
     """
-    folder = Path(out)
-    if "://" in out:
-        raise OutputError(f"output {out!r}: only local folders can be written to as yet")
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"output {out!r} is a file; give a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise OutputError(
-            f"output folder {out!r} is not empty; choose another, or add --overwrite to delete "
-            f"what is in it"
-        )
-    for path in keep if folder.is_dir() else ():
-        if path.resolve().is_relative_to(folder.resolve()):
+    for uri in inputs:
+        place = Store.of(uri if "://" in uri else os.path.abspath(uri))
+        if place.is_local == store.is_local and f"{place.root}/".startswith(f"{store.root}/"):
             raise OutputError(
-                f"output folder {out!r} holds the input {str(path)!r}, which --overwrite would "
+                f"output folder {store.uri!r} holds the input {uri!r}, which --overwrite would "
                 f"delete; choose another"
             )
-    if folder.is_dir():
-        foreign = [p.name for p in folder.iterdir() if p.name != RUN_FILE and not _is_scores(p)]
-        if foreign:
-            raise OutputError(
-                f"output folder {out!r} holds {sorted(foreign)[0]!r}, which no scoring job wrote; "
-                f"--overwrite deletes scores only: choose another folder"
-            )
-    return folder
-
-
-def _is_scores(path: Path) -> bool:
-    return path.suffix == ".parquet" and path.is_file()
-
-
-def _make_output(folder: Path) -> None:
-    try:
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-    except OSError as error:
+    foreign = [n for n in store.names() if n != JOB and not n.endswith(".parquet")]
+    if foreign:
         raise OutputError(
-            f"output folder {str(folder)!r} cannot be made: {error.strerror}"
-        ) from error
-
-
-def _read(path: Path, mapping: Mapping[str, str]) -> tuple[ray.data.Dataset, int]:
-    """The manifest as a data set, and its number of rows."""
-    if path.is_dir() or path.suffix == ".parquet":
-        try:
-            n_rows = pads.dataset(path, format="parquet").count_rows()
-        except (OSError, ValueError) as error:
-            raise ManifestError(f"{path}: cannot be read as Parquet: {error}") from error
-        if n_rows == 0:
-            raise ManifestError(f"manifest {str(path)!r} has no rows")
-        return ray.data.read_parquet(str(path.resolve())), n_rows
-    if path.suffix == ".json":
-        table = read_evalmuse(str(path))
-    elif path.suffix in (".csv", ".tsv", ".jsonl"):
-        table = read_small(path, mapping)
-    else:
-        raise ManifestError(
-            f"manifest {str(path)!r}: cannot tell its format from {path.suffix!r}; wanted "
-            f".parquet, .csv, .tsv, .jsonl or .json (EvalMuse)"
+            f"output folder {store.uri!r} holds {foreign[0]!r}, which no scoring job wrote; "
+            f"--overwrite deletes scores only: choose another folder"
         )
-    if table.num_rows == 0:
-        raise ManifestError(f"manifest {str(path)!r} has no rows")
-    return ray.data.from_arrow(table), table.num_rows
 
 
-def _own_error(error: BaseException | None) -> TokenFocusError | None:
-    """The error of ours that a Ray error carries, if any."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, TokenFocusError):
-            return error
-        seen.add(id(error))
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
-    return None
-
-
-def _summarise(folder: Path, n_rows: int, seconds: float) -> RunSummary:
-    table = pads.dataset(folder, format="parquet").to_table(columns=["status", "error_code"])
-    if table.num_rows != n_rows:
+def _count(store: Store, n_rows: int | None) -> RunSummary:
+    """Rows of the output by code, a few at a time."""
+    data = pads.dataset(store.root, filesystem=store.filesystem, format="parquet")
+    codes: Counter[str | None] = Counter()
+    for batch in data.to_batches(columns=["error_code"]):
+        codes.update(batch.column(0).to_pylist())
+    scored, rows = codes.pop(None, 0), codes.total()
+    rows += scored
+    if n_rows is not None and rows != n_rows:
         raise OutputError(
-            f"{folder}: {table.num_rows} rows were written for {n_rows} rows of the manifest; the "
-            f"output is incomplete: run again with --overwrite"
+            f"{store.uri}: {rows} rows were written for {n_rows} rows of the manifest; another job "
+            f"must have written to this folder: run again with --overwrite"
         )
-    unscored = dict(Counter(code for code in table["error_code"].to_pylist() if code is not None))
-    return RunSummary(str(folder), n_rows, n_rows - sum(unscored.values()), unscored, seconds)
+    return RunSummary("", rows, scored, {str(c): n for c, n in codes.items()}, 0.0)

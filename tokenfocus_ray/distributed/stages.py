@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,11 @@ _PREPARED_COLUMNS: dict[str, pa.DataType] = {
     "tokenfocus_error_code": pa.string(),
     "tokenfocus_error_message": pa.string(),
 }
+#: Message of rows that were given up.
+DIED = (
+    "the process that worked on this row died each time; look at the workers' logs, and try again "
+    "with --retry-unscored"
+)
 #: Columns that exist between the two stages only.
 PREPARED = pa.schema(_PREPARED_COLUMNS)
 
@@ -44,11 +49,13 @@ class PrepareStage:
         columns: Which column is what.
         image_spec: How the backbone wants its images.
         base: Folder that relative image paths start from.
+        given_up: Whether rows leave with ``process_died`` instead.
     """
 
     columns: Columns
     image_spec: ImageSpec
     base: str
+    given_up: bool = False
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Replaces the image bytes by prepared pixels."""
@@ -62,6 +69,11 @@ class PrepareStage:
             table = table.append_column(field, column)
         return table
 
+    def unread(self, table: pa.Table) -> pa.Table:
+        """The rows of a batch as given up: no image of it is looked at."""
+        dead = replace(self, given_up=True)
+        return dead(table)
+
     def _record(self, row: Mapping[str, Any]) -> dict[str, Any]:
         c = self.columns
         value = row[c.image] if c.image else None
@@ -73,6 +85,8 @@ class PrepareStage:
             "tokenfocus_id": sample_id(reference, prompt) if given in (None, "") else str(given)
         }
         try:
+            if self.given_up:
+                raise ImageDecodeError("process_died", DIED)
             prepared = self.image_spec.prepare(self._decode(value, uri))
         except RowError as error:
             return record | {
@@ -122,12 +136,14 @@ class ScoreStage:
         """
         import torch
 
+        from tokenfocus_ray.scoring.memory import fit_token_budget
         from tokenfocus_ray.scoring.scorer import AlignmentScorer
 
         if threads:
             torch.set_num_threads(threads)
         self.columns = columns
         self.scorer = AlignmentScorer.from_config(config, device=device)
+        fit_token_budget(self.scorer)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Scores a batch: passthrough columns and score columns, one row out for each row in."""

@@ -29,6 +29,7 @@ from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import Source
 from tokenfocus_ray.config import BackboneRun, TrainConfig
 from tokenfocus_ray.distributed.batch import check_scorer
+from tokenfocus_ray.distributed.identity import check_identity
 from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.distributed.train_data import (
     DATA_CPUS,
@@ -135,7 +136,8 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
     identity = config.identity() | {"data": manifest.fingerprint}
     for name, run in config.backbones.items():
         identity[f"backbones.{name}.weights"] = registry.resolve(name, run.revision).revision
-    known = _check_identity(store, identity)
+    ours = (SAMPLES_FILE, SKIPPED_FILE, "images", "members")
+    known = check_identity(store, CONFIG_FILE, identity, ours.__contains__, "no training")
     with ray_session():
         check_resources(config)
         check_space(config, store.free_bytes(), out)
@@ -174,35 +176,6 @@ def _check(config: TrainConfig) -> tuple[Manifest, list[Any]]:
         )
     manifest = read_manifest(config.data, config.images, config.map)
     return manifest, [check_scorer(config.scoring(name)) for name in config.backbones]
-
-
-def _check_identity(store: Store, identity: Mapping[str, Any]) -> bool:
-    """Whether the folder holds an earlier launch of the same configuration.
-
-    Raises:
-        ConfigError: it holds one of another, with what differs.
-        OutputError: it holds something else.
-    """
-    if not store.exists(CONFIG_FILE):
-        foreign = [
-            n for n in store.names() if n not in (SAMPLES_FILE, SKIPPED_FILE, "images", "members")
-        ]
-        if foreign:
-            raise OutputError(
-                f"output folder {store.uri!r} holds {foreign[0]!r}, which no training wrote; "
-                f"choose another"
-            )
-        return False
-    earlier = store.read_json(CONFIG_FILE)
-    plain = json.loads(json.dumps(identity))
-    keys = [k for k in sorted({*earlier, *plain}) if earlier.get(k) != plain.get(k)]
-    if keys:
-        shown = "; ".join(f"{k}: {earlier.get(k)!r} there, {plain.get(k)!r} now" for k in keys)
-        raise ConfigError(
-            f"{store.uri} was begun with another configuration ({shown}); set it back to go on, "
-            f"or choose another --out"
-        )
-    return True
 
 
 def member_jobs(config: TrainConfig, samples: pa.Table, store: Store) -> list[MemberJob]:

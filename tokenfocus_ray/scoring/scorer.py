@@ -20,7 +20,7 @@ import torch
 from tokenfocus_ray import __version__
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import Backbone, PreparedImage
-from tokenfocus_ray.backbones.lora import check_taught, load_adapters
+from tokenfocus_ray.backbones.lora import check_taught, load_adapters, local_adapters
 from tokenfocus_ray.backbones.packing import collate, micro_batches
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.errors import ConfigError, RowError
@@ -152,8 +152,9 @@ class AlignmentScorer:
             dtype=dtype,
             max_visual_tokens=config.max_visual_tokens,
         )
-        check_taught(config.adapters, config.backbone, asked(config))
-        load_adapters(backbone, config.adapters)
+        with local_adapters(config.adapters) as folders:
+            check_taught(folders, config.backbone, asked(config))
+            load_adapters(backbone, folders)
         return cls(backbone, config, token_budget)
 
     @property
@@ -272,11 +273,38 @@ class AlignmentScorer:
                 rows[i] = unscored(request, error)
         encoder = ImageEncoder(self.backbone, [requests[p.request].image for p in parts])
         with torch.inference_mode():
-            for indices in micro_batches([len(p.sequence) for p in parts], self.token_budget):
-                self._run([parts[i] for i in indices], requests, encoder, answers)
+            self._run_all(parts, requests, encoder, answers)
         for i, answer in answers.items():
             rows[i] = answer.row(requests[i], self.backbone.members)
         return [rows[i] for i in range(len(requests))]
+
+    def _run_all(
+        self,
+        parts: list[Part],
+        requests: Sequence[Request],
+        encoder: ImageEncoder,
+        answers: dict[int, Answers],
+    ) -> None:
+        """Micro-batch by micro-batch; where memory runs out, the budget is halved for good."""
+        lengths = [len(p.sequence) for p in parts]
+        left = list(range(len(parts)))
+        while left:
+            planned = micro_batches([lengths[i] for i in left], self.token_budget)
+            batches = [[left[i] for i in indices] for indices in planned]
+            done: set[int] = set()
+            for batch in batches:
+                try:
+                    self._run([parts[i] for i in batch], requests, encoder, answers)
+                except torch.OutOfMemoryError:
+                    if len(batch) == 1:
+                        raise  # the budget is not what is too large
+                    longest = max(lengths[i] for i in batch)
+                    self.token_budget = max(1, longest * len(batch) // 2)
+                    break
+                done.update(batch)
+            left = [i for i in left if i not in done]
+            if left:  # outside of the handler, which holds on to what did not fit
+                torch.cuda.empty_cache()
 
     def _pack(self, index: int, request: Request) -> list[Part]:
         if isinstance(request.image, RowError):

@@ -27,7 +27,8 @@ COMMANDS = {
         "--config",
         "--max-visual-tokens",
         "--workers",
-        "--overwrite/--no-overwrite",
+        "--overwrite",
+        "--retry-unscored",
     ],
     "train": ["--config", "--out", "--plan"],
     "evaluate": ["SCORES", "--labels", "--json"],
@@ -151,32 +152,39 @@ def test_options_win_over_the_configuration_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("backbone: from-file\nmax_visual_tokens: 7\nstructure: false\n")
+    path.write_text(
+        "backbone: from-file\nmax_visual_tokens: 7\nstructure: false\n"
+        "job: {workers: 5, commit_rows: 9}\n"
+    )
     seen: dict[str, Any] = {}
 
     class Summary:
         def line(self) -> str:
             return "done"
 
-    def score_manifest(manifest: str, out: str, config: Any, **rest: Any) -> Summary:
+    def score_manifest(manifest: list[str], out: str, config: Any, **rest: Any) -> Summary:
         seen.update(manifest=manifest, out=out, config=config, **rest)
+        rest["say"]("half")
         return Summary()
 
     monkeypatch.setattr("tokenfocus_ray.distributed.batch.score_manifest", score_manifest)
     arguments = ["--config", str(path), "--backbone", "b", "--adapter", "m0=a=b", "--overwrite"]
     arguments += ["--map", "prompt=caption", "--workers", "2", "--images", "pictures"]
-    result = CliRunner().invoke(app, ["score", "m.csv", "--out", "out", *arguments])
-    assert (result.exit_code, result.output) == (0, "done\n")
-    config = seen.pop("config")
+    arguments += ["--retry-unscored"]
+    result = CliRunner().invoke(app, ["score", "m.csv", "n.csv", "--out", "out", *arguments])
+    assert (result.exit_code, result.output) == (0, "half\ndone\n")
+    config, job = seen.pop("config"), seen.pop("job")
+    assert (job.workers, job.commit_rows) == (2, 9)
+    del seen["say"]
     assert (config.backbone, config.max_visual_tokens, config.structure) == ("b", 7, False)
     assert config.adapters == {"m0": "a=b"}
     assert seen == {
-        "manifest": "m.csv",
+        "manifest": ["m.csv", "n.csv"],
         "out": "out",
         "images": "pictures",
         "mapping": {"prompt": "caption"},
-        "workers": 2,
         "overwrite": True,
+        "retry_unscored": True,
     }
 
 

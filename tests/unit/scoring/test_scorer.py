@@ -218,6 +218,38 @@ def test_one_member_is_the_mean(scorer: AlignmentScorer) -> None:
     assert row.member_element_scores == [row.element_scores]
 
 
+def test_memory_that_runs_out_halves_the_budget(
+    scorer: AlignmentScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores stay what they are; what was done is not done again."""
+    pictures, prompts = [PICTURE, OTHER] * 4, [f"{PROMPT} {i}" for i in range(8)]
+    expected = [row.score for row in scorer.score(pictures, prompts)]
+    real, sizes = scorer._run, []
+
+    def run(parts: Any, *rest: Any) -> None:
+        sizes.append(len(parts))
+        if len(parts) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        real(parts, *rest)
+
+    monkeypatch.setattr(scorer, "_run", run)
+    monkeypatch.setattr(scorer, "token_budget", 8192)
+    assert [row.score for row in scorer.score(pictures, prompts)] == pytest.approx(expected)
+    assert sizes[0] == 8
+    assert sum(size for size in sizes if size <= 3) == 8
+    assert scorer.token_budget < 8192
+    sizes.clear()
+    scorer.score(pictures, prompts)
+    assert max(sizes) <= 3
+
+    def never(parts: Any, *rest: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(scorer, "_run", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        scorer.score(pictures, prompts)
+
+
 @pytest.fixture
 def broken_weights(scorer: AlignmentScorer) -> Iterator[None]:
     weight = scorer.backbone.language_model.norm.weight

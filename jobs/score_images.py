@@ -1,0 +1,43 @@
+"""Scores every image of some manifests; submit it again to go on where it stood.
+
+    ray job submit --working-dir . -- python jobs/score_images.py s3://bucket/manifest \
+        --out s3://bucket/scores
+
+Keys of the configuration: docs/scoring.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tokenfocus_ray.config import JobConfig, ScoringConfig
+from tokenfocus_ray.distributed.batch import score_manifest
+from tokenfocus_ray.errors import TokenFocusError
+
+
+def main() -> int:
+    """Runs the job; 2 where the user can put it right."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("manifest", nargs="+")
+    parser.add_argument("--config", default=str(Path(__file__).with_suffix(".yaml")))
+    parser.add_argument("--out", required=True, help="folder that every node reaches, or s3://")
+    parser.add_argument("--retry-unscored", action="store_true")
+    args = parser.parse_args()
+    os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job was submitted to
+    try:
+        values = ScoringConfig.load_values(args.config)
+        job = JobConfig.parse(values.pop("job", None) or {}, f"{args.config}: job")
+        config = ScoringConfig.parse(values, args.config)
+        retry = args.retry_unscored
+        print(score_manifest(args.manifest, args.out, config, job=job, retry_unscored=retry).line())
+    except TokenFocusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""A scorer for tests of jobs: its scores depend on pixels and prompt, and it loads nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.config import JobConfig
+from tokenfocus_ray.datasets.manifest import Columns
+from tokenfocus_ray.distributed.batch import RunSummary, run_job
+from tokenfocus_ray.distributed.stages import ScoreStage
+from tokenfocus_ray.errors import PromptError, RowError
+from tokenfocus_ray.schema import ScoreRow
+from tokenfocus_ray.scoring.request import Request, unscored
+
+
+def score_of(request: Request) -> float:
+    """Between 1 and 5, from the pixels and the prompt."""
+    assert not isinstance(request.image, RowError)
+    data = request.image.tiles_NHWC.tobytes() + str(request.prompt).encode()
+    return 1 + 4 * zlib.crc32(data) / 2**32
+
+
+class PixelScorer:
+    """Scores by checksum; prompts with an instruction in them do it."""
+
+    def __init__(self, seconds: float) -> None:
+        """Takes so long for a row."""
+        self._seconds = seconds
+        self.metadata = {"tokenfocus.backbone": "pixels"}
+
+    def score_requests(self, requests: list[Request]) -> list[ScoreRow]:
+        """One row a request."""
+        return [self._row(r) for r in requests]
+
+    def _row(self, request: Request) -> ScoreRow:
+        time.sleep(self._seconds)
+        if isinstance(request.image, RowError):
+            return unscored(request, request.image)
+        if not request.prompt:
+            return unscored(request, PromptError("prompt_empty", "nothing to ask"))
+        match str(request.prompt).split(":"):
+            case ["raise", message]:
+                raise RuntimeError(message)
+            case ["device", message]:
+                raise RuntimeError(f"CUDA error: {message}")
+            case ["kill"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ["once", path]:  # a device that is broken until another process takes over
+                if not Path(path).exists():
+                    Path(path).touch()
+                    raise RuntimeError("CUDA error: uncorrectable ECC error")
+        score = score_of(request)
+        return ScoreRow(request.sample_id, "ok", score=score, member_scores=[score])
+
+
+class PixelStage(ScoreStage):
+    """The scoring stage around :class:`PixelScorer`."""
+
+    seconds = 0.0
+
+    def __init__(self, columns: Columns, device: str, threads: int | None) -> None:
+        self.columns = columns
+        self.scorer: Any = PixelScorer(self.seconds)
+
+
+class SlowStage(PixelStage):
+    """Slow enough to be killed on the way."""
+
+    seconds = 0.02
+
+
+def run_pixels(
+    manifest: str,
+    out: str,
+    *,
+    stage: type[PixelStage] = PixelStage,
+    mapping: Mapping[str, str] | None = None,
+    images: str | None = None,
+    commit_rows: int = 4,
+    **options: Any,
+) -> RunSummary:
+    """A job with the stand-in, images at most four tokens large."""
+    spec = registry.image_spec(registry.resolve("tiny-qwen2_5_vl"), 4)
+    values: dict[str, Any] = {"overwrite": False, "retry_unscored": False, "say": str, **options}
+    return run_job(
+        [manifest], out, spec, stage, {"scorer": stage.__name__}, images=images,
+        mapping=mapping or {}, job=JobConfig(commit_rows=commit_rows), **values,
+    )  # fmt: skip

@@ -1,0 +1,197 @@
+"""What is done stays done: pieces, parts, duplicates and rows to try again, without Ray."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tokenfocus_ray.datasets.sources import UNIT_ROWS, Unit
+from tokenfocus_ray.distributed.commits import (
+    COMMITS,
+    Ledger,
+    SeenIds,
+    commit_name,
+    digests,
+    parts_of,
+    publish,
+    reopen,
+    retried_positions,
+    write_commit,
+)
+from tokenfocus_ray.distributed.stages import rows_to_table
+from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.schema import ScoreRow
+from tokenfocus_ray.storage import Store
+
+
+def unit(number: int, n_rows: int | None) -> Unit:
+    return Unit(number, f"{number}.parquet", (0,), 0, n_rows, ".")
+
+
+def scored(*ids: str, code: str | None = None) -> pa.Table:
+    """Score rows with a passthrough column before them."""
+    rows = []
+    for i in ids:
+        if code is None:
+            rows.append(ScoreRow(i, "ok", score=2.5, member_scores=[2.5], element_scores=[0.5, 1]))
+        else:
+            rows.append(ScoreRow(i, "unscored", code, "why", element_scores=[math.nan] * 2))
+    table = rows_to_table(rows)
+    table = table.add_column(0, "prompt", pa.array([f"prompt of {i}" for i in ids]))
+    return table.replace_schema_metadata({"tokenfocus.backbone": "b"})
+
+
+def commit(ledger: Ledger, number: int, piece: int, last: bool, table: pa.Table) -> None:
+    write_commit(ledger.store, number, piece, last, table, None)
+    ledger.add(number, piece, last, digests(table["sample_id"]).tobytes())
+
+
+def publish_next(ledger: Ledger) -> list[int]:
+    ready = ledger.next_part()
+    assert ready is not None
+    part, duplicates = ready
+    publish(ledger.store, part, ledger.pieces_of(part), duplicates)
+    ledger.forget(part)
+    return duplicates
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize(
+    ("counts", "parts"),
+    [
+        ([], []),
+        ([5], [range(1)]),
+        ([UNIT_ROWS, 1], [range(1), range(1, 2)]),
+        ([40_000, 20_000, 10_000, UNIT_ROWS], [range(2), range(2, 3), range(3, 4)]),
+        ([None, None], [range(1), range(1, 2)]),
+    ],
+)
+def test_parts_follow_the_input(counts: list[int | None], parts: list[range]) -> None:
+    assert parts_of([unit(i, n) for i, n in enumerate(counts)]) == parts
+
+
+def test_seen_ids_finds_every_repetition() -> None:
+    generator = np.random.default_rng(0)
+    seen, known = SeenIds(), set()
+    for _ in range(40):
+        new = [f"id {i}" for i in generator.integers(0, 3000, size=generator.integers(0, 90))]
+        expected = []
+        for position, name in enumerate(new):
+            if name in known:
+                expected.append(position)
+            known.add(name)
+        assert seen.add(digests(pa.array(new, pa.string()))) == expected
+
+
+def test_a_job_from_its_first_piece_to_its_output(tmp_path: Path) -> None:
+    """Pieces come in any order; a part is written once it is whole, and its pieces go."""
+    units = [unit(0, 3), unit(1, UNIT_ROWS)]
+    ledger = Ledger(Store.of(tmp_path), units)
+    assert [u.number for u in ledger.pending()] == [0, 1]
+    commit(ledger, 1, 0, True, scored("d"))
+    commit(ledger, 0, 1, True, scored("c"))
+    assert ledger.next_part() is None
+    commit(ledger, 0, 0, False, scored("a", "b"))
+    assert ledger.pending() == []
+    assert publish_next(ledger) == []
+    assert publish_next(ledger) == []
+    assert ledger.next_part() is None
+    assert ledger.is_finished
+    assert files(tmp_path) == ["part-00000.parquet", "part-00001.parquet"]
+    table = pq.read_table(tmp_path / "part-00000.parquet")
+    assert table["sample_id"].to_pylist() == ["a", "b", "c"]
+    assert table["prompt"].to_pylist() == ["prompt of a", "prompt of b", "prompt of c"]
+    assert table.schema.metadata[b"tokenfocus.backbone"] == b"b"
+
+
+def test_another_launch_goes_on(tmp_path: Path) -> None:
+    """What a killed driver left: some pieces, and a part whose pieces were not yet deleted."""
+    units = [unit(0, 1), unit(1, UNIT_ROWS), unit(2, UNIT_ROWS)]
+    ledger = Ledger(Store.of(tmp_path), units)
+    commit(ledger, 0, 0, True, scored("a"))
+    publish_next(ledger)
+    write_commit(ledger.store, 0, 0, True, scored("a"), None)
+    write_commit(ledger.store, 1, 0, False, scored("b"), None)
+    write_commit(ledger.store, 2, 0, True, scored("a"), None)
+
+    again = Ledger(Store.of(tmp_path), units)
+    assert [u.number for u in again.pending()] == [1]
+    assert set(again.states[1].pieces) == {0}
+    assert files(tmp_path / COMMITS) == [commit_name(1, 0, False), commit_name(2, 0, True)]
+    assert again.next_part() is None
+    commit(again, 1, 1, True, scored("b"))
+    assert publish_next(again) == [1]
+    assert publish_next(again) == [0]
+    assert again.is_finished
+
+
+def test_the_second_row_of_an_id_loses_its_score(tmp_path: Path) -> None:
+    ledger = Ledger(Store.of(tmp_path), [unit(0, 3)])
+    commit(ledger, 0, 0, True, scored("a", "b", "a"))
+    publish_next(ledger)
+    rows = pq.read_table(tmp_path / "part-00000.parquet").to_pylist()
+    assert [r["sample_id"] for r in rows] == ["a", "b", "a#0-2"]
+    assert [r["status"] for r in rows] == ["ok", "ok", "unscored"]
+    assert rows[0]["score"] == 2.5
+    assert math.isnan(rows[2]["score"])
+    assert rows[2]["prompt"] == "prompt of a"
+    assert rows[2]["error_code"] == "duplicate_id"
+    assert rows[2]["error_message"] == (
+        "sample_id 'a' stands in an earlier row too, which is the one that is scored; give each "
+        "row an id of its own"
+    )
+    assert rows[2]["member_scores"] == []
+    assert all(map(math.isnan, rows[2]["element_scores"]))
+    assert len(rows[2]["element_scores"]) == 2
+
+
+def test_rows_that_a_store_did_not_hand_out_are_scored_again(tmp_path: Path) -> None:
+    """Only they; the rest of their piece is kept, and stays in its place."""
+    store, units = Store.of(tmp_path), [unit(0, 5)]
+    ledger = Ledger(store, units)
+    lost: Any = scored("b", code="storage")
+    first = pa.concat_tables([scored("a"), lost, scored("c", code="image_corrupt")])
+    commit(ledger, 0, 0, False, first.replace_schema_metadata(lost.schema.metadata))
+    commit(ledger, 0, 1, True, scored("d", "e"))
+    publish_next(ledger)
+
+    assert reopen(ledger) == 1
+    assert files(tmp_path) == [
+        f"{COMMITS}/{commit_name(0, 0, False, kept=True)}",
+        f"{COMMITS}/{commit_name(0, 1, True)}",
+    ]
+    ledger = Ledger(store, units)
+    assert [u.number for u in ledger.pending()] == [0]
+    assert ledger.states[0].kept == {0}
+    positions = retried_positions(store, 0, 0, False)
+    assert positions == [1]
+    whole = write_commit(store, 0, 0, False, scored("b"), positions)
+    ledger.add(0, 0, False, digests(whole["sample_id"]).tobytes())
+    publish_next(ledger)
+    rows = pq.read_table(tmp_path / "part-00000.parquet").to_pylist()
+    assert [r["sample_id"] for r in rows] == ["a", "b", "c", "d", "e"]
+    assert [r["error_code"] for r in rows] == [None, None, "image_corrupt", None, None]
+    assert files(tmp_path) == ["part-00000.parquet"]
+    assert reopen(Ledger(store, units)) == 0
+
+
+def test_two_jobs_in_one_folder_are_told(tmp_path: Path) -> None:
+    ledger = Ledger(Store.of(tmp_path), [unit(0, 1)])
+    commit(ledger, 0, 0, True, scored("a"))
+    ledger.commits.delete(commit_name(0, 0, True))
+    with pytest.raises(OutputError) as caught:
+        publish_next(ledger)
+    path = tmp_path / COMMITS / commit_name(0, 0, True)
+    assert str(caught.value) == (
+        f"{str(path)!r} has gone; another job must be writing to this folder: let one finish, and "
+        f"run again"
+    )

@@ -1,0 +1,403 @@
+"""What to score -> the units that tasks read: Parquet, tar shards, text manifests, image folders.
+
+A unit is a run of rows that one task reads, and it is cut the same way at each launch. Text
+manifests and folders of images are small beside the images; they become one Parquet file first, so
+that two kinds of unit remain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from tokenfocus_ray.datasets.evalmuse import read_evalmuse
+from tokenfocus_ray.datasets.manifest import CONVENTIONS, Columns, find_columns, read_small
+from tokenfocus_ray.datasets.tars import TAR_COLUMNS, read_tar, tar_schema
+from tokenfocus_ray.errors import ManifestError
+from tokenfocus_ray.storage import Store, public, split_uri
+
+#: Most rows of a unit without image bytes, and so about as many of an output file.
+UNIT_ROWS = 65_536
+#: Endings of image files, in folders and tar shards.
+IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+TEXTS = (".csv", ".tsv", ".jsonl", ".json")
+FORMS = (
+    "a .parquet file or a folder of them, .csv, .tsv, .jsonl, EvalMuse's .json, .tar shards of "
+    "webdataset, or a folder of images with a .txt beside each"
+)
+_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A run of rows that one task reads.
+
+    Attributes:
+        number: Its place among all units.
+        uri: The Parquet file or tar shard.
+        groups: The file's row groups; none of a tar shard.
+        start: First row within the groups.
+        n_rows: Number of rows; None of a tar shard, which only reading tells.
+        base: Folder that relative image paths start from.
+    """
+
+    number: int
+    uri: str
+    groups: tuple[int, ...]
+    start: int
+    n_rows: int | None
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """All rows of a job.
+
+    Attributes:
+        where: The manifests, for messages.
+        columns: Which column is what.
+        schema: Of the rows that units give.
+        units: In the order of the input.
+        fingerprint: Changes with the files' names, sizes, layout and statistics.
+        inputs: Parquet files that are to be written before the units are read, by name.
+    """
+
+    where: str
+    columns: Columns
+    schema: pa.Schema
+    units: tuple[Unit, ...]
+    fingerprint: dict[str, Any]
+    inputs: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def n_rows(self) -> int | None:
+        """Rows in all; None where tar shards leave it open."""
+        counts = [unit.n_rows for unit in self.units]
+        return None if None in counts else sum(n for n in counts if n is not None)
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether the rows carry image bytes."""
+        return self.columns.image is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file to read; ``data`` where it is yet to be written."""
+
+    uri: str
+    base: str
+    size: int
+    data: bytes | None = None
+
+
+def plan_source(
+    manifests: Sequence[str],
+    images: str | None,
+    mapping: Mapping[str, str],
+    keep: Store,
+) -> Source:
+    """Finds all files, checks their columns and cuts them into units.
+
+    Args:
+        manifests: Files, folders or prefixes, local or ``s3://``.
+        images: Folder that relative image paths start from; each manifest's own by default.
+        mapping: Role -> column name.
+        keep: Where text manifests will lie as Parquet.
+
+    Raises:
+        ManifestError: a manifest is missing, empty, unreadable, of no known form, or lacks columns.
+        OutputError: a store cannot be read.
+    """
+    if images is not None:
+        _check_folder(images)
+    files: list[_File] = []
+    for number, uri in enumerate(manifests):
+        files += _files_of(uri, images, mapping, keep.child(f"{number}.parquet"))
+    kinds = {PurePosixPath(f.uri).suffix for f in files}
+    if len(kinds) > 1:
+        raise ManifestError(
+            f"{', '.join(map(public, manifests))}: tar shards and Parquet cannot be scored in one "
+            f"job, since their columns differ; score them one after another"
+        )
+    where = ", ".join(map(public, manifests))
+    return (
+        _of_tars(files, mapping, where) if kinds == {".tar"} else _of_parquet(files, mapping, where)
+    )
+
+
+def _check_folder(uri: str) -> None:
+    store = Store.of(uri)
+    try:
+        kind = store.filesystem.get_file_info(store.root).type
+    except OSError as error:
+        raise _unreadable(store, error) from error
+    if store.is_local and kind != fs.FileType.Directory:
+        raise ManifestError(f"image folder {uri!r} is not a directory")
+
+
+def _unreadable(store: Store, error: Exception) -> ManifestError:
+    cause, remedy = store.explain(error)
+    return ManifestError(f"{public(store.uri)!r} cannot be read: {cause}; {remedy}")
+
+
+def _files_of(uri: str, images: str | None, mapping: Mapping[str, str], keep: Store) -> list[_File]:
+    """The Parquet files or tar shards that a manifest is, or becomes."""
+    store = Store.of(uri)
+    try:
+        info = store.filesystem.get_file_info(store.root)
+        if info.type == fs.FileType.NotFound:
+            raise ManifestError(f"manifest {public(uri)!r} does not exist")
+        if info.type == fs.FileType.Directory:
+            return _files_below(store, images, mapping, keep)
+    except OSError as error:
+        raise _unreadable(store, error) from error
+    base = images or _parent(store.uri)
+    suffix = PurePosixPath(store.uri).suffix
+    if suffix in (".parquet", ".tar"):
+        return [_File(store.uri, base, info.size)]
+    if suffix in TEXTS:
+        return [_as_parquet(_read_text(store, mapping), base, keep)]
+    raise ManifestError(
+        f"manifest {public(uri)!r}: cannot tell its format from {suffix!r}; wanted {FORMS}"
+    )
+
+
+def _parent(uri: str) -> str:
+    scheme, path = split_uri(uri)
+    if scheme == "s3":
+        return uri.rpartition("/")[0]
+    return posixpath.dirname(posixpath.abspath(path))
+
+
+def _files_below(
+    folder: Store, images: str | None, mapping: Mapping[str, str], keep: Store
+) -> list[_File]:
+    """What a folder holds, the first that is there: tar shards, captioned images, Parquet, text."""
+    selector = fs.FileSelector(folder.root, recursive=True)
+    found: dict[str, int] = {}
+    for info in folder.filesystem.get_file_info(selector):
+        name = info.path[len(folder.root) :].lstrip("/")
+        hidden = any(part.startswith(("_", ".")) for part in name.split("/"))
+        if info.type == fs.FileType.File and not hidden:
+            found[name] = info.size
+    base = images or (folder.uri if not folder.is_local else folder.root)
+    names = sorted(found)
+    by_suffix: dict[str, list[str]] = {}
+    for name in names:
+        by_suffix.setdefault(PurePosixPath(name).suffix.lower(), []).append(name)
+    if tars := by_suffix.get(".tar"):
+        return [_File(folder.child(n).uri, base, found[n]) for n in tars]
+    pictures = [n for n in names if PurePosixPath(n).suffix.lower() in IMAGES]
+    captions = {str(PurePosixPath(n).with_suffix("")) for n in by_suffix.get(".txt", ())}
+    if any(str(PurePosixPath(n).with_suffix("")) in captions for n in pictures):
+        return [_as_parquet(_captioned(folder, pictures, captions), base, keep)]
+    if parquet := by_suffix.get(".parquet"):
+        return [_File(folder.child(n).uri, base, found[n]) for n in parquet]
+    texts = [n for s in (".csv", ".tsv", ".jsonl") for n in by_suffix.get(s, ())]
+    if len(texts) == 1:
+        return [_as_parquet(_read_text(folder.child(texts[0]), mapping), base, keep)]
+    several = f"; it holds several manifests, name one: {texts[:5]}" if texts else ""
+    raise ManifestError(f"folder {public(folder.uri)!r}: wanted {FORMS}{several}")
+
+
+def _captioned(folder: Store, pictures: Sequence[str], captions: set[str]) -> pa.Table:
+    """Images with the text beside each; without one, the row has no prompt."""
+
+    def prompt(name: str) -> str | None:
+        stem = str(PurePosixPath(name).with_suffix(""))
+        if stem not in captions:
+            return None
+        return folder.read_bytes(f"{stem}.txt").decode("utf-8", "replace").strip()
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        prompts = list(pool.map(prompt, pictures))
+    return pa.table(
+        {"image_uri": pa.array(pictures, pa.string()), "prompt": pa.array(prompts, pa.string())}
+    )
+
+
+def _read_text(store: Store, mapping: Mapping[str, str]) -> pa.Table:
+    is_evalmuse = store.root.endswith(".json")
+    table = read_evalmuse(store.uri) if is_evalmuse else read_small(store, mapping)
+    if table.num_rows == 0:
+        raise ManifestError(f"manifest {public(store.uri)!r} has no rows")
+    return table
+
+
+def _as_parquet(table: pa.Table, base: str, keep: Store) -> _File:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=UNIT_ROWS)
+    data = sink.getvalue().to_pybytes()
+    return _File(keep.uri, base, len(data), data)
+
+
+def _of_tars(files: Sequence[_File], mapping: Mapping[str, str], where: str) -> Source:
+    roles = {role: name for role, name in mapping.items() if name in TAR_COLUMNS}
+    fields = {
+        role: name for role, name in mapping.items() if role in CONVENTIONS and role not in roles
+    }
+    schema = tar_schema(sorted(set(fields.values())))
+    units = tuple(Unit(i, f.uri, (), 0, None, f.base) for i, f in enumerate(files))
+    fingerprint = {"files": len(files), "content": _digest((f.uri, f.size) for f in files)}
+    return Source(where, find_columns(schema.names, mapping, where), schema, units, fingerprint)
+
+
+def _of_parquet(files: Sequence[_File], mapping: Mapping[str, str], where: str) -> Source:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        footers = list(pool.map(_footer, files))
+    schemas = [footer.schema.to_arrow_schema().remove_metadata() for footer in footers]
+    schema = schemas[0]
+    for file, other in zip(files, schemas, strict=True):
+        try:
+            schema = pa.unify_schemas([schema, other], promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise ManifestError(
+                f"{public(file.uri)}: its columns do not fit those of {public(files[0].uri)}: "
+                f"{error}; score them one after another"
+            ) from error
+    columns = find_columns(schema.names, mapping, where)
+    units: list[Unit] = []
+    for file, footer in zip(files, footers, strict=True):
+        sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+        for groups, start, n_rows in _runs(sizes, columns.image is not None):
+            units.append(Unit(len(units), file.uri, groups, start, n_rows, file.base))
+    if not units:
+        raise ManifestError(f"manifest {where!r} has no rows")
+    fingerprint = {
+        "files": len(files),
+        "rows": sum(footer.num_rows for footer in footers),
+        "content": _digest(map(_summary, files, footers)),
+    }
+    inputs = {f.uri.rpartition("/")[2]: f.data for f in files if f.data is not None}
+    return Source(where, columns, schema, tuple(units), fingerprint, inputs)
+
+
+def _footer(file: _File) -> pq.FileMetaData:
+    store = Store.of(file.uri)
+    try:
+        if file.data is not None:
+            return pq.read_metadata(pa.BufferReader(file.data))
+        return pq.read_metadata(store.root, filesystem=store.filesystem)
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, pa.ArrowException):
+            raise ManifestError(
+                f"{public(file.uri)}: cannot be read as Parquet: {error}"
+            ) from error
+        raise _unreadable(store, error) from error
+
+
+def _runs(sizes: Sequence[int], has_bytes: bool) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """Row groups, first row and number of rows of each unit of a file.
+
+    Image bytes are decoded where they are read, so there a unit is one row group, and a file has
+    as many tasks as row groups.
+
+    >>> list(_runs([10, 0, 20], has_bytes=True))
+    [((0,), 0, 10), ((2,), 0, 20)]
+    >>> list(_runs([40_000, 20_000, 100_000], has_bytes=False))
+    [((0, 1), 0, 60000), ((2,), 0, 65536), ((2,), 65536, 34464)]
+    """
+    waiting: list[int] = []
+    for group, size in enumerate(sizes):
+        full = sum(sizes[g] for g in waiting) + size > UNIT_ROWS
+        if waiting and (has_bytes or full):
+            yield tuple(waiting), 0, sum(sizes[g] for g in waiting)
+            waiting = []
+        if size > UNIT_ROWS and not has_bytes:
+            for start in range(0, size, UNIT_ROWS):
+                yield (group,), start, min(UNIT_ROWS, size - start)
+        elif size:
+            waiting.append(group)
+    if waiting:
+        yield tuple(waiting), 0, sum(sizes[g] for g in waiting)
+
+
+def _summary(file: _File, footer: pq.FileMetaData) -> tuple[Any, ...]:
+    """What tells a rewritten file from the same one: layout and statistics of every column."""
+    columns = []
+    for g in range(footer.num_row_groups):
+        group = footer.row_group(g)
+        for c in range(footer.num_columns):
+            column = group.column(c)
+            found = column.statistics
+            bounds = (found.min_raw, found.max_raw) if found and found.has_min_max else None
+            columns.append((column.total_compressed_size, repr(bounds)))
+    return file.uri.rpartition("/")[2], file.size, footer.num_rows, columns
+
+
+def _digest(values: Any) -> str:
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(json.dumps(value).encode())
+    return digest.hexdigest()[:16]
+
+
+def read_unit(source: Source, unit: Unit, rows: int) -> Iterator[pa.Table]:
+    """The unit's rows, at most ``rows`` at a time, in their order.
+
+    Args:
+        source: Of which the unit is.
+        unit: What to read.
+        rows: Most rows of a table; all but the last have as many.
+
+    Raises:
+        ManifestError: the file cannot be read any more.
+    """
+    store = Store.of(unit.uri)
+    try:
+        if not unit.groups:
+            yield from read_tar(store, source.schema, rows)
+            return
+        with pq.ParquetFile(store.root, filesystem=store.filesystem) as file:
+            batches = file.iter_batches(rows, row_groups=list(unit.groups))
+            yield from _slices(batches, unit, source.schema, rows)
+    except (OSError, pa.ArrowException) as error:
+        cause, remedy = store.explain(error)
+        where = f", row groups {list(unit.groups)}" if unit.groups else ""
+        raise ManifestError(
+            f"{public(unit.uri)}{where}: cannot be read: {cause}; {remedy}"
+        ) from error
+
+
+def _slices(batches: Any, unit: Unit, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
+    """Tables of exactly ``rows`` rows from the unit's first row on."""
+    assert unit.n_rows is not None
+    skip, left = unit.start, unit.n_rows
+    waiting = _conform(None, schema)
+    for batch in batches:
+        table = _conform(pa.Table.from_batches([batch]), schema).slice(skip)
+        skip = max(0, skip - batch.num_rows)
+        table = table.slice(0, left)
+        left -= table.num_rows
+        waiting = pa.concat_tables([waiting, table])
+        while waiting.num_rows >= rows:
+            yield waiting.slice(0, rows)
+            waiting = waiting.slice(rows)
+        if not left:
+            break
+    if waiting.num_rows:
+        yield waiting
+
+
+def _conform(table: pa.Table | None, schema: pa.Schema) -> pa.Table:
+    """The table with all columns of the schema, in its types."""
+    if table is None:
+        return schema.empty_table()
+    if table.schema.remove_metadata().equals(schema):
+        return table.replace_schema_metadata(None)
+    names, rows = table.column_names, table.num_rows
+    columns = [
+        table[f.name].cast(f.type) if f.name in names else pa.nulls(rows, f.type) for f in schema
+    ]
+    return pa.table(columns, schema=schema)

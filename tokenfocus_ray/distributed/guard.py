@@ -1,0 +1,83 @@
+"""Rows that kill the process that works on them are given up after a few tries."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+#: Times that a piece is tried as a whole.
+MAX_TRIES = 2
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
+class Attempts:
+    """Counts how often rows were begun, which outlives the processes that work on them."""
+
+    def __init__(self) -> None:
+        """Nothing was begun."""
+        self._begun: Counter[tuple[int, ...]] = Counter()
+
+    def begin(self, *key: int) -> int:
+        """Counts one more; returns how many there are."""
+        self._begun[key] += 1
+        return self._begun[key]
+
+    def end(self, *key: int) -> None:
+        """Forgets what has come to its end."""
+        self._begun.pop(key, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Keeps a row that kills its process from being tried for ever.
+
+    Ray starts another process and hands it the rows again, however often. From the third time on
+    each is tried alone, and one that was tried alone before leaves unscored.
+
+    Attributes:
+        stage: Tells one stage's counts from another's.
+        attempts: Handle of :class:`Attempts`.
+    """
+
+    stage: int
+    attempts: Any
+
+    def __call__(
+        self,
+        head: Mapping[str, Any],
+        table: pa.Table,
+        work: Callable[[pa.Table], pa.Table],
+        mark: Callable[[pa.Table], pa.Table],
+    ) -> pa.Table:
+        """Works on a piece.
+
+        Args:
+            head: Of the piece.
+            table: Its rows.
+            work: On some rows.
+            mark: Makes rows unscored, without looking at them.
+        """
+        piece = (self.stage, head["unit"], head["piece"])
+        if self._begin(*piece) <= MAX_TRIES:
+            done = work(table)
+        else:
+            rows = [table.slice(i, 1) for i in range(table.num_rows)]
+            done = pa.concat_tables(
+                [
+                    work(row) if self._begin(*piece, i) == 1 else mark(row)
+                    for i, row in enumerate(rows)
+                ]
+            )
+        self.attempts.end.remote(*piece)
+        return done
+
+    def _begin(self, *key: int) -> int:
+        try:
+            return int(ray.get(self.attempts.begin.remote(*key)))
+        except ray.exceptions.RayActorError:  # it was on a node that died: it starts counting anew
+            return 1

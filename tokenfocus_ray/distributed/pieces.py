@@ -1,0 +1,373 @@
+"""The batch job's stages over pieces: runs of rows that are read, scored and committed together.
+
+For Ray Data a piece is one row whose ``table`` holds the samples as an Arrow stream. However Ray
+merges or splits blocks, a piece stays whole, and with it what is committed at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import logging
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from tokenfocus_ray.datasets.sources import Source, Unit, read_unit
+from tokenfocus_ray.distributed.commits import (
+    UnitState,
+    digests,
+    retried_positions,
+    write_commit,
+)
+from tokenfocus_ray.distributed.failures import Action, decide
+from tokenfocus_ray.distributed.guard import Guard
+from tokenfocus_ray.distributed.stages import DIED, PREPARED, PrepareStage, ScoreStage
+from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.storage import Store
+
+logger = logging.getLogger(__name__)
+
+#: Logical CPUs of a task.
+READ_CPUS, PREPARE_CPUS, COMMIT_CPUS = 0.25, 1.0, 0.25
+#: Images fetched from an object store at a time by one task: most of that is waiting.
+FETCHES = 16
+#: What the stages hand on, but ``table``, in which each puts its own result.
+_HEAD: dict[str, pa.DataType] = {
+    "unit": pa.int32(),
+    "piece": pa.int32(),
+    "last": pa.bool_(),
+    "positions": pa.list_(pa.int32()),
+    "base": pa.string(),
+    "read_s": pa.float64(),
+    "prepare_s": pa.float64(),
+    "score_s": pa.float64(),
+}
+_PIECE: dict[str, pa.DataType] = {**_HEAD, "table": pa.large_binary()}
+PIECE = pa.schema(_PIECE)
+#: What the driver hears of a piece once it is written.
+_COMMITTED: dict[str, pa.DataType] = {
+    **_HEAD,
+    "commit_s": pa.float64(),
+    "n_rows": pa.int32(),
+    "codes": pa.string(),
+    "ids": pa.binary(),
+}
+COMMITTED = pa.schema(_COMMITTED)
+_UNIT_COLUMNS: dict[str, pa.DataType] = {
+    "number": pa.int32(),
+    "uri": pa.string(),
+    "groups": pa.list_(pa.int32()),
+    "start": pa.int64(),
+    "n_rows": pa.int64(),
+    "base": pa.string(),
+    "done": pa.list_(pa.int32()),
+    "kept": pa.list_(pa.int32()),
+}
+_UNIT = pa.schema(_UNIT_COLUMNS)
+
+
+def unit_table(unit: Unit, state: UnitState) -> pa.Table:
+    """A unit with what is done of it: one row, the input of :class:`ReadPieces`."""
+    row = {name: getattr(unit, name) for name in Unit.__slots__}
+    done = {"done": sorted(state.pieces), "kept": sorted(state.kept)}
+    return pa.Table.from_pylist([row | done], schema=_UNIT)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPieces:
+    """Cuts units into pieces, and leaves out those that are done.
+
+    Attributes:
+        source: Without its units.
+        out: The output folder, which holds the pieces that were kept.
+        rows: Rows of a piece.
+        prepare: Of a source with image bytes: prepares them here, since what is prepared is
+            smaller than most encoded images, and never larger than the backbone's limit.
+    """
+
+    source: Source
+    out: Store
+    rows: int
+    prepare: PreparePieces | None
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Yields one piece at a time."""
+        for row in batch.to_pylist():
+            done, kept = set(row.pop("done")), set(row.pop("kept"))
+            unit = Unit(**row | {"groups": tuple(row["groups"])})
+            for piece, last, table, seconds in self._tables(unit):
+                if piece not in done:
+                    yield self._piece(unit, piece, last, table, seconds, piece in kept)
+
+    def _tables(self, unit: Unit) -> Iterator[tuple[int, bool, pa.Table, float]]:
+        tables = read_unit(self.source, unit, self.rows)
+        started = time.perf_counter()
+        table = next(tables, None)
+        if table is None:
+            table = self.source.schema.empty_table()
+        piece = 0
+        while table is not None:
+            following = next(tables, None)
+            seconds = time.perf_counter() - started
+            yield piece, following is None, table, seconds
+            started = time.perf_counter()
+            table, piece = following, piece + 1
+
+    def _piece(
+        self, unit: Unit, piece: int, last: bool, table: pa.Table, seconds: float, kept: bool
+    ) -> pa.Table:
+        positions = None
+        if kept:
+            positions = retried_positions(self.out, unit.number, piece, last)
+            table = table.take(pa.array(positions, pa.int64()))
+        head = {
+            "unit": unit.number,
+            "piece": piece,
+            "last": last,
+            "positions": positions,
+            "base": unit.base,
+            "read_s": seconds,
+            "prepare_s": 0.0,
+            "score_s": 0.0,
+        }
+        if self.prepare is not None:
+            head, table = self.prepare.piece(head, table)
+        return pack(head, table)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparePieces:
+    """Fetches, decodes and resizes the images of pieces.
+
+    Attributes:
+        prepare: How; the folder that relative paths start from is the piece's.
+        guard: Against pictures that kill the process.
+    """
+
+    prepare: PrepareStage
+    guard: Guard
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Yields one piece at a time."""
+        for head, table in unpack(batch):
+            yield pack(*self.piece(head, table))
+
+    def piece(self, head: dict[str, Any], table: pa.Table) -> tuple[dict[str, Any], pa.Table]:
+        """One piece."""
+        started = time.perf_counter()
+        prepare = replace(self.prepare, base=head["base"])
+        broken = table["shard_error"] if "shard_error" in table.column_names else None
+        table = self.guard(head, table, functools.partial(_prepared, prepare), prepare.unread)
+        if broken is not None:
+            table = with_errors(table, "source_corrupt", broken).drop_columns(["shard_error"])
+        return head | {"prepare_s": time.perf_counter() - started}, table
+
+
+def _prepared(prepare: PrepareStage, table: pa.Table) -> pa.Table:
+    remote = prepare.base.startswith("s3://") and prepare.columns.image is None
+    if not remote or table.num_rows < 2:
+        return prepare(table)
+    with ThreadPoolExecutor(FETCHES) as pool:
+        rows = (table.slice(i, 1) for i in range(table.num_rows))
+        return pa.concat_tables(pool.map(prepare, rows))
+
+
+def with_errors(table: pa.Table, code: str, messages: Any) -> pa.Table:
+    """Prepared rows that are not to be scored.
+
+    Args:
+        table: Prepared rows.
+        code: Of the error.
+        messages: One for all rows, or one a row and null where it is to be scored.
+    """
+    bad = pc.is_valid(messages) if not isinstance(messages, pa.Scalar) else pa.scalar(True)
+    for name, value in {
+        "tokenfocus_error_code": pa.scalar(code),
+        "tokenfocus_error_message": messages,
+    }.items():
+        column = pc.if_else(bad, value, table[name].combine_chunks())
+        if isinstance(column, pa.Scalar):
+            column = pa.array([column.as_py()] * table.num_rows, pa.string())
+        table = table.set_column(table.column_names.index(name), PREPARED.field(name), column)
+    return table
+
+
+class ScorePieces:
+    """An actor that scores pieces."""
+
+    def __init__(self, make: Callable[[], ScoreStage], guard: Guard) -> None:
+        """Loads the scorer.
+
+        Args:
+            make: Makes the stage; runs in the actor.
+            guard: Against rows that kill the process.
+        """
+        self._stage, self._guard = make(), guard
+        self._metrics = _Metrics()
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Yields one piece at a time."""
+        for head, table in unpack(batch):
+            started = time.perf_counter()
+            scored = self._guard(head, table, self._scored, self._died)
+            seconds = time.perf_counter() - started
+            self._metrics.count(scored, seconds)
+            yield pack(head | {"score_s": seconds}, scored)
+
+    def _died(self, table: pa.Table) -> pa.Table:
+        return self._stage(with_errors(table, "process_died", pa.scalar(DIED)))
+
+    def _scored(self, table: pa.Table) -> pa.Table:
+        try:
+            return self._stage(table)
+        except Exception as error:
+            decision = decide(error, 0, rows=table.num_rows)
+            logger.warning("%d rows: %s; %s", table.num_rows, decision.reason, error)
+            if decision.action is Action.LEAVE:
+                logging.shutdown()
+                os._exit(1)  # not sys.exit, which a broken device can hang
+            if decision.action is Action.MARK:
+                message = f"{type(error).__name__}: {error}"[:500]
+                return self._stage(with_errors(table, "scoring_failed", pa.scalar(message)))
+            if decision.action is not Action.ISOLATE:
+                raise
+            first = error
+        each = [self._scored(table.slice(i, 1)) for i in range(table.num_rows)]
+        scored = pa.concat_tables(each)
+        if set(scored["error_code"].to_pylist()) == {"scoring_failed"}:
+            raise first  # not the rows' fault
+        return scored
+
+
+class _Metrics:
+    """What Prometheus collects from the actors, through Ray."""
+
+    def __init__(self) -> None:
+        from ray.util.metrics import Counter as Metric
+
+        self._rows = Metric(
+            "tokenfocus_rows", "Rows by error code, 'ok' where scored.", tag_keys=("code",)
+        )
+        self._seconds = Metric("tokenfocus_score_seconds", "Time in the scorer.")
+
+    def count(self, scored: pa.Table, seconds: float) -> None:
+        """Adds a piece."""
+        for code, n in codes_of(scored).items():
+            self._rows.inc(n, {"code": code})
+        if seconds > 0:
+            self._seconds.inc(seconds)
+
+
+def codes_of(scored: pa.Table) -> Counter[str]:
+    """Number of rows by error code; ``ok`` for those with a score."""
+    return Counter(code or "ok" for code in scored["error_code"].to_pylist())
+
+
+@dataclass(frozen=True, slots=True)
+class CommitPieces:
+    """Writes pieces.
+
+    Attributes:
+        out: The output folder.
+    """
+
+    out: Store
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Returns what the driver needs to know of each piece."""
+        rows = []
+        for head, scored in unpack(batch):
+            started = time.perf_counter()
+            codes = codes_of(scored)
+            table = self._write(head, scored)
+            rows.append(
+                head
+                | {
+                    "n_rows": scored.num_rows,
+                    "codes": json.dumps(codes),
+                    "ids": digests(table["sample_id"]).tobytes(),
+                    "commit_s": time.perf_counter() - started,
+                }
+            )
+        return pa.Table.from_pylist(rows, schema=COMMITTED)
+
+    def _write(self, head: Mapping[str, Any], scored: pa.Table) -> pa.Table:
+        key = (head["unit"], head["piece"], head["last"])
+        for attempt in itertools.count():
+            try:
+                return write_commit(self.out, *key, scored, head["positions"])
+            except OutputError as error:
+                decision = decide(error, attempt)
+                if decision.action is not Action.RETRY:
+                    raise
+                logger.warning("piece %s: %s; again", key, decision.reason)
+                time.sleep(decision.delay * random.uniform(0.5, 1.5))
+        raise AssertionError
+
+
+def pack(head: Mapping[str, Any], table: pa.Table) -> pa.Table:
+    """A piece as one row."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    data = sink.getvalue()
+    offsets = pa.py_buffer(np.array([0, data.size], np.int64).tobytes())
+    column = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, data])  # no copy
+    return pa.table({name: [head[name]] for name in _HEAD} | {"table": column}, schema=PIECE)
+
+
+def unpack(batch: pa.Table) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+    """Head and samples of each piece; nothing is copied."""
+    heads: Sequence[dict[str, Any]] = batch.select(list(_HEAD)).to_pylist()
+    for head, data in zip(heads, batch["table"], strict=True):
+        yield head, pa.ipc.open_stream(data.as_buffer()).read_all()
+
+
+def piece_pipeline(
+    units: Sequence[pa.Table],
+    read: ReadPieces,
+    prepare: PreparePieces | None,
+    make: Callable[[], ScoreStage],
+    guard: Guard,
+    commit: CommitPieces,
+    actors: ray.data.ActorPoolStrategy,
+    actor_options: Mapping[str, Any],
+) -> ray.data.Dataset:
+    """Reading, preparing, scoring and committing as one streaming data set."""
+    # different shares of a CPU, so that Ray does not fuse reading with preparing: one unit would
+    # then be prepared by one task
+    dataset = ray.data.from_arrow(list(units)).map_batches(
+        _on_arrow(read),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=PREPARE_CPUS if read.prepare else READ_CPUS,
+    )
+    if prepare is not None:
+        dataset = dataset.map_batches(
+            _on_arrow(prepare), batch_size=1, batch_format="pyarrow", num_cpus=PREPARE_CPUS
+        )
+    return dataset.map_batches(
+        ScorePieces,
+        fn_constructor_args=(make, guard),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=actors,
+        **actor_options,
+    ).map_batches(_on_arrow(commit), batch_size=None, batch_format="pyarrow", num_cpus=COMMIT_CPUS)
+
+
+def _on_arrow(stage: Any) -> Any:
+    """Ray's types know of batches of any format; ours take Arrow tables only."""
+    return stage
