@@ -50,7 +50,9 @@ class PixelScorer:
                 raise RuntimeError(message)
             case ["device", message]:
                 raise RuntimeError(f"CUDA error: {message}")
-            case ["kill"]:
+            case ["until", path] if not Path(path).exists():
+                raise RuntimeError("not yet")
+            case ["kill", _]:
                 os.kill(os.getpid(), signal.SIGKILL)
             case ["once", path]:  # a device that is broken until another process takes over
                 if not Path(path).exists():

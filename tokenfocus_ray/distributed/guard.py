@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,14 +67,16 @@ class Guard:
         if self._begin(*piece) <= MAX_TRIES:
             done = work(table)
         else:
-            rows = [table.slice(i, 1) for i in range(table.num_rows)]
-            done = pa.concat_tables(
-                [
-                    work(row) if self._begin(*piece, i) == 1 else mark(row)
-                    for i, row in enumerate(rows)
-                ]
-            )
-        self.attempts.end.remote(*piece)
+            rows = []
+            for i in range(table.num_rows):
+                row = table.slice(i, 1)
+                if self._begin(*piece, i) > 1:
+                    rows.append(mark(row))
+                    continue
+                rows.append(work(row))
+                self._end(*piece, i)
+            done = pa.concat_tables(rows)
+        self._end(*piece)
         return done
 
     def _begin(self, *key: int) -> int:
@@ -81,3 +84,7 @@ class Guard:
             return int(ray.get(self.attempts.begin.remote(*key)))
         except ray.exceptions.RayActorError:  # it was on a node that died: it starts counting anew
             return 1
+
+    def _end(self, *key: int) -> None:
+        with suppress(ray.exceptions.RayActorError):
+            ray.get(self.attempts.end.remote(*key))  # waited for, since this process may die next
