@@ -103,6 +103,7 @@ def efficiency(folder: Path, images: int) -> dict[str, float]:
     from tokenfocus_ray.datasets.synthetic_files import write_benchmark
     from tokenfocus_ray.distributed.batch import score_manifest
     from tokenfocus_ray.distributed.session import ray_session
+    from tokenfocus_ray.scoring.scorer import WINDOW
 
     write_benchmark(str(folder / "data"), images * 4 // 3 + 12, 0)
     manifest = folder / "data" / "train.parquet"
@@ -121,7 +122,7 @@ def efficiency(folder: Path, images: int) -> dict[str, float]:
             [r["prompt_type"] for r in rows],
         )
 
-    job = JobConfig(commit_rows=max(8, images // 16))
+    job = JobConfig(commit_rows=WINDOW)  # what the bare loop decodes at a time
     rates: dict[str, list[float]] = {"bare": [], "ray": []}
     for i in range(ROUNDS):
         rates["bare"].append(images / timed(bare))
@@ -339,7 +340,7 @@ def main() -> None:
     """Runs the parts and prints their figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=["efficiency", "cpu", "members", "scale"])
-    parser.add_argument("--images", type=int, default=192, help="of efficiency")
+    parser.add_argument("--images", type=int, default=384, help="of efficiency")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of scale")
     parser.add_argument("--stand-in", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()

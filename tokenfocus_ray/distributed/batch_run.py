@@ -87,12 +87,20 @@ class BatchRun:
         self._last = self._started
 
     def finish(self) -> None:
-        """Scores what is left and publishes it."""
+        """Scores what is left and publishes it.
+
+        Raises:
+            UserError: of ours, from whichever process raised it.
+            JobError: processes or nodes die, and nothing gets done.
+        """
         fruitless = 0
-        while units := self._ledger.pending():
+        while not self._ledger.is_finished:
             before = self._pieces
             try:
-                self._pass([unit_table(u, self._ledger.states[u.number]) for u in units])
+                if units := self._ledger.pending():
+                    self._pass([unit_table(u, self._ledger.states[u.number]) for u in units])
+                while self._publish_ready() or self._publishing:
+                    self._gather(wait=True)
             except ray.exceptions.RayError as error:
                 if (own := _own_error(error)) is not None:
                     raise own from error
@@ -107,8 +115,6 @@ class BatchRun:
                         f"same command again to go on"
                     ) from error
                 self._say(f"starting again with what is left, after: {cause}")
-        while self._publishing or self._publish_ready():
-            self._gather(wait=True)
 
     def _pass(self, units: list[pa.Table]) -> None:
         columns, job = self._source.columns, self._job
@@ -179,21 +185,18 @@ class BatchRun:
         return rows
 
     def _publish_ready(self) -> bool:
-        found = False
-        while (ready := self._ledger.next_part()) is not None:
-            part, duplicates = ready
-            pieces = self._ledger.pieces_of(part)
-            ref = _publish.remote(self._store, part, pieces, duplicates)
-            self._publishing[ref] = part
-            found = True
-        return found
+        """Starts writing the next part, one at a time: each holds all its rows in memory."""
+        if self._publishing or (ready := self._ledger.next_part()) is None:
+            return False
+        part, duplicates = ready
+        pieces = self._ledger.pieces_of(part)
+        self._publishing[_publish.remote(self._store, part, pieces, duplicates)] = part
+        return True
 
     def _gather(self, wait: bool) -> None:
-        done, _ = (
-            ray.wait(list(self._publishing), timeout=None if wait else 0)
-            if (self._publishing)
-            else ([], [])
-        )
+        if not self._publishing:
+            return
+        done, _ = ray.wait(list(self._publishing), timeout=None if wait else 0)
         for ref in done:
             ray.get(ref)
             self._ledger.forget(self._publishing.pop(ref))

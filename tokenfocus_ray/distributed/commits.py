@@ -307,6 +307,20 @@ def publish(
     """
     commits = store.child(COMMITS)
     names = [commit_name(*key) for key in pieces]
+    if not store.exists(part_name(part)):  # else a process died while it deleted the pieces
+        _write_part(store, part, pieces, names, duplicates)
+    for name in names:
+        commits.delete(name)
+
+
+def _write_part(
+    store: Store,
+    part: int,
+    pieces: Sequence[tuple[int, int, bool]],
+    names: Sequence[str],
+    duplicates: Iterable[int],
+) -> None:
+    commits = store.child(COMMITS)
     with ThreadPoolExecutor(_THREADS) as pool:
         tables = list(pool.map(lambda name: _read_table(commits.child(name)), names))
     layout = [[u, p, t.num_rows] for (u, p, _), t in zip(pieces, tables, strict=True)]
@@ -314,8 +328,6 @@ def publish(
     table = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
     table = _without_duplicates(table, list(duplicates), part)
     store.write_bytes(part_name(part), _to_parquet(table.replace_schema_metadata(metadata)))
-    for name in names:
-        commits.delete(name)
 
 
 def _without_duplicates(table: pa.Table, rows: Sequence[int], part: int) -> pa.Table:

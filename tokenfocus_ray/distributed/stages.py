@@ -123,6 +123,8 @@ def _text(value: Any) -> str | None:
 class ScoreStage:
     """An actor that holds one backbone with its members."""
 
+    _threads: int | None = None
+
     def __init__(
         self, config: ScoringConfig, columns: Columns, device: str | None, threads: int | None
     ) -> None:
@@ -134,19 +136,20 @@ class ScoreStage:
             device: ``"cuda"``, ``"cpu"``, or None for whichever there is.
             threads: CPU threads of torch; Ray gives an actor one unless told otherwise.
         """
-        import torch
-
         from tokenfocus_ray.scoring.memory import fit_token_budget
         from tokenfocus_ray.scoring.scorer import AlignmentScorer
 
-        if threads:
-            torch.set_num_threads(threads)
-        self.columns = columns
+        self.columns, self._threads = columns, threads
         self.scorer = AlignmentScorer.from_config(config, device=device)
         fit_token_budget(self.scorer)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Scores a batch: passthrough columns and score columns, one row out for each row in."""
+        if self._threads:
+            import torch
+
+            # now, not when made: it holds for the calling thread, and Ray has several
+            torch.set_num_threads(self._threads)
         rows = self.scorer.score_requests(list(requests_of(table, self.columns)))
         scores = rows_to_table(rows)
         names = [n for n in table.column_names if n not in PREPARED.names]

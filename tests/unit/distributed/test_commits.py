@@ -184,6 +184,21 @@ def test_rows_that_a_store_did_not_hand_out_are_scored_again(tmp_path: Path) -> 
     assert reopen(Ledger(store, units)) == 0
 
 
+def test_a_part_whose_pieces_were_half_deleted(tmp_path: Path) -> None:
+    """A process that died there is followed by another, which does the same."""
+    ledger = Ledger(Store.of(tmp_path), [unit(0, 2)])
+    commit(ledger, 0, 0, False, scored("a"))
+    commit(ledger, 0, 1, True, scored("b"))
+    ready = ledger.next_part()
+    assert ready is not None
+    pieces = ledger.pieces_of(0)
+    publish(ledger.store, 0, pieces, [])
+    write_commit(ledger.store, 0, 1, True, scored("b"), None)
+    publish(ledger.store, 0, pieces, [])
+    assert files(tmp_path) == ["part-00000.parquet"]
+    assert pq.read_table(tmp_path / "part-00000.parquet")["sample_id"].to_pylist() == ["a", "b"]
+
+
 def test_two_jobs_in_one_folder_are_told(tmp_path: Path) -> None:
     ledger = Ledger(Store.of(tmp_path), [unit(0, 1)])
     commit(ledger, 0, 0, True, scored("a"))
