@@ -1,7 +1,6 @@
 """Scores every image of some manifests; submit it again to go on where it stood.
 
-    ray job submit --working-dir . -- python jobs/score_images.py s3://bucket/manifest \
-        --out s3://bucket/scores
+    ray job submit --working-dir . -- python jobs/score_images.py s3://bucket/in --out s3://bucket/out
 
 Keys of the configuration: docs/scoring.md.
 """
@@ -13,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from tokenfocus_ray.config import JobConfig, ScoringConfig
+from tokenfocus_ray.config import load_score_config
 from tokenfocus_ray.distributed.batch import score_manifest
 from tokenfocus_ray.errors import TokenFocusError
 
@@ -28,9 +27,7 @@ def main() -> int:
     args = parser.parse_args()
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job was submitted to
     try:
-        values = ScoringConfig.load_values(args.config)
-        job = JobConfig.parse(values.pop("job", None) or {}, f"{args.config}: job")
-        config = ScoringConfig.parse(values, args.config)
+        config, job = load_score_config(args.config)
         retry = args.retry_unscored
         print(score_manifest(args.manifest, args.out, config, job=job, retry_unscored=retry).line())
     except TokenFocusError as error:

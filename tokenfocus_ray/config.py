@@ -133,6 +133,30 @@ class JobConfig(_Frozen):
     stall_minutes: float = Field(default=30.0, gt=0.0)
 
 
+def load_score_config(
+    path: str | None, overrides: Mapping[str, Any] | None = None, **job: Any
+) -> tuple[ScoringConfig, JobConfig]:
+    """Reads a YAML file of :class:`ScoringConfig`, with :class:`JobConfig` under ``job``.
+
+    Args:
+        path: The file; None for none.
+        overrides: Fields of the former that win over the file's.
+        **job: Fields of the latter, likewise.
+
+    Raises:
+        ConfigError: a key or a value is wrong, or there is no backbone.
+    """
+    values = ScoringConfig.load_values(path) if path else {}
+    where = path or "options"
+    below = values.pop("job", None) or {}
+    if not isinstance(below, Mapping):
+        raise ConfigError(f"{where}: job must hold keys and values, got {below!r}")
+    values |= overrides or {}
+    if "backbone" not in values:
+        raise ConfigError("no backbone: give --backbone NAME, or 'backbone' in --config")
+    return ScoringConfig.parse(values, where), JobConfig.parse({**below, **job}, f"{where}: job")
+
+
 class BagsConfig(_Frozen):
     """Who trains on what; see :mod:`tokenfocus_ray.training.bags`.
 

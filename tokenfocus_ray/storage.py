@@ -202,6 +202,14 @@ class Store:
         with at._errors("delete"), suppress(FileNotFoundError):
             at._remove()
 
+    def sweep(self) -> None:
+        """Deletes files directly below that killed writers left half written."""
+        if self.is_local and os.path.isdir(self.root):
+            with self._errors("delete"), suppress(FileNotFoundError):
+                for name in os.listdir(self.root):
+                    if name.startswith(TEMPORARY):
+                        os.unlink(os.path.join(self.root, name))
+
     def check_writable(self) -> None:
         """Writes, reads and deletes a small file, so that a long job fails before it starts.
 

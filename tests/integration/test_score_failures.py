@@ -128,8 +128,12 @@ def test_another_job_in_the_same_folder(tmp_path: Path) -> None:
     )
 
 
-def test_an_input_that_changes_between_launches_is_noticed(tmp_path: Path) -> None:
+def test_what_a_job_leaves(tmp_path: Path) -> None:
     path, out = manifest(tmp_path / "in", ["a"]), tmp_path / "out"
     run_pixels(path, str(out))
+    # what a killed writer leaves is swept up by the next launch
+    (out / ".tmp-0123").write_bytes(b"half")
+    run_pixels(path, str(out))
+    assert sorted(p.name for p in out.iterdir()) == ["__job", "part-00000.parquet"]
     job = json.loads((out / "__job" / "job.json").read_text())
     assert (job["input.files"], job["input.rows"], job["input.column.image_uri"]) == (1, 1, "path")

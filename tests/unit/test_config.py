@@ -15,6 +15,7 @@ from tokenfocus_ray.config import (
     OptimizerConfig,
     ScoringConfig,
     TrainConfig,
+    load_score_config,
 )
 from tokenfocus_ray.errors import ConfigError
 
@@ -560,3 +561,40 @@ def test_identity_tells_whole_decoders_and_other_backbones() -> None:
 def test_identity_survives_json() -> None:
     found = identity()
     assert json.loads(json.dumps(found)) == found
+
+
+class TestScoreConfig:
+    """One YAML with what scores depend on, and the job's pace below it."""
+
+    def test_options_win_over_the_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.yaml"
+        path.write_text("backbone: b\nstructure: false\njob: {workers: 3, commit_rows: 9}\n")
+        scoring, job = load_score_config(str(path), {"backbone": "mine"}, workers=2)
+        assert (scoring.backbone, scoring.structure) == ("mine", False)
+        assert (job.workers, job.commit_rows) == (2, 9)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{}", "no backbone: give --backbone NAME, or 'backbone' in --config"),
+            ("backbone: b\njob: 3\n", "{path}: job must hold keys and values, got 3"),
+            (
+                "backbone: b\njob: {comit_rows: 3}\n",
+                "{path}: job: unknown key 'comit_rows'. Did you mean 'commit_rows'? Known: "
+                "commit_rows, cpus, gpus, max_workers, stall_minutes, workers.",
+            ),
+        ],
+    )
+    def test_refusals(self, tmp_path: Path, text: str, message: str) -> None:
+        path = tmp_path / "c.yaml"
+        path.write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            load_score_config(str(path))
+        assert str(caught.value) == message.format(path=path)
+
+    def test_files_of_the_jobs(self) -> None:
+        jobs = Path(__file__).parents[2] / "jobs"
+        scoring, _ = load_score_config(str(jobs / "score_images.yaml"))
+        assert scoring.backbone == "Qwen/Qwen2.5-VL-7B-Instruct"
+        for name in ("train_bags.yaml", "train_shapes.yaml"):
+            assert TrainConfig.parse(TrainConfig.load_values(jobs / name), name).backbones

@@ -487,3 +487,11 @@ def test_failures_of_the_request(text: str) -> None:
 def test_explanations(text: str, cause: str, remedy: str) -> None:
     assert Store.of("s3://bucket").explain(OSError(text)) == (cause, remedy)
     assert s3.explain(OSError(text), s3_filesystem()) == (cause, remedy)
+
+
+def test_sweep_deletes_what_killed_writers_left(store: Store) -> None:
+    store.sweep()  # nothing is there
+    store.write_bytes("kept", b"1")
+    Path(store.root, ".tmp-0123").write_bytes(b"half")
+    store.sweep()
+    assert os.listdir(store.root) == ["kept"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -83,28 +83,22 @@ def score(
     ] = False,
 ) -> None:
     """Score every row of a manifest on Ray Data; one row out for each row in."""
-    from tokenfocus_ray.config import JobConfig, ScoringConfig
+    from tokenfocus_ray.config import load_score_config
     from tokenfocus_ray.distributed.batch import score_manifest
 
-    values = ScoringConfig.load_values(config) if config else {}
-    job = values.pop("job", None) or {}
-    if workers is not None:
-        job["workers"] = workers
-    if backbone:
-        values["backbone"] = backbone
+    given: dict[str, Any] = {"backbone": backbone, "max_visual_tokens": max_visual_tokens}
     if adapter:
-        values["adapters"] = _pairs(adapter, "--adapter")
-    if max_visual_tokens is not None:
-        values["max_visual_tokens"] = max_visual_tokens
-    if "backbone" not in values:
-        raise ConfigError("no backbone: give --backbone NAME, or 'backbone' in --config")
+        given["adapters"] = _pairs(adapter, "--adapter")
+    given = {name: value for name, value in given.items() if value is not None}
+    pace = {} if workers is None else {"workers": workers}
+    scoring, job = load_score_config(config, given, **pace)
     summary = score_manifest(
         manifest,
         out,
-        ScoringConfig.parse(values, config or "options"),
+        scoring,
         images=images,
         mapping=_pairs(map_ or [], "--map"),
-        job=JobConfig.parse(job, f"{config}: job" if config else "options"),
+        job=job,
         overwrite=overwrite,
         retry_unscored=retry_unscored,
         say=typer.echo,

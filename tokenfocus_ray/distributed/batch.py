@@ -162,6 +162,7 @@ def run_job(
     if ledger and retry_unscored and (again := reopen(ledger)):
         say(f"{again} rows are scored again")
         ledger = Ledger(store, source.units)
+    launch: dict[str, Any] | None = None
     if ledger is None or not ledger.is_finished:
         with ray_session():
             check_budget(job, cluster_gpus(), ray.cluster_resources().get("CPU", 0))
@@ -171,10 +172,14 @@ def run_job(
                 ledger = Ledger(store, source.units)
             run = BatchRun(store, source, spec, make, job, ledger, say)
             run.finish()
-            record = asdict(_count(store, source.n_rows)) | {"out": out, "launch": run.record()}
-            store.write_json(RUN_FILE, record | {"job": everything})
+            launch = run.record()
     store.delete(COMMITS)
-    return replace(_count(store, source.n_rows), out=out, seconds=time.monotonic() - started)
+    for folder in (store, store.child(JOB)):
+        folder.sweep()
+    summary = replace(_count(store, source.n_rows), out=out, seconds=time.monotonic() - started)
+    if launch or not store.exists(RUN_FILE):
+        store.write_json(RUN_FILE, asdict(summary) | {"launch": launch, "job": everything})
+    return summary
 
 
 def _begin(store: Store, source: Source, identity: Mapping[str, Any]) -> None:
