@@ -15,7 +15,7 @@ from PIL import Image
 from ray.exceptions import RayTaskError
 
 from tests.support.standin import SlowStage, run_pixels
-from tokenfocus_ray.errors import ConfigError, OutputError, TokenFocusError
+from tokenfocus_ray.errors import ConfigError, JobError, OutputError, TokenFocusError
 
 
 def manifest(folder: Path, prompts: list[str | None], **columns: list[Any]) -> str:
@@ -75,6 +75,19 @@ def test_a_broken_device_is_left(tmp_path: Path) -> None:
     path, out = manifest(tmp_path / "in", [*prompts]), tmp_path / "out"
     assert run_pixels(path, str(out)).scored == 5
     assert (tmp_path / "broken").exists()
+
+
+def test_a_device_that_stays_broken_ends_the_job(tmp_path: Path) -> None:
+    """No row is blamed for it, and it is not tried for ever."""
+    prompts = ["a", "b", "c", "d", "device:an illegal memory access"]
+    path, out = manifest(tmp_path / "in", [*prompts]), tmp_path / "out"
+    with pytest.raises(JobError) as caught:
+        run_pixels(path, str(out))
+    assert str(caught.value) == (
+        "the device failed 4 times in a row: RuntimeError: CUDA error: an illegal memory access. "
+        "What is committed is kept; check the device and its driver, and launch the same command "
+        "again"
+    )
 
 
 def test_a_row_that_kills_its_process_is_given_up(tmp_path: Path) -> None:

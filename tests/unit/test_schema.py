@@ -140,17 +140,21 @@ def test_score_rows_share_no_list() -> None:
 
 
 def codes_in_source() -> set[str]:
-    """First arguments of every RowError that the package makes."""
+    """Codes of every RowError that the package makes, and of rows that jobs mark in columns."""
     found: set[str] = set()
     for path in Path(tokenfocus_ray.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call) or not node.args:
-                continue
-            name, first = getattr(node.func, "id", ""), node.args[0]
-            if name in ("RowError", "ImageDecodeError", "PromptError") and isinstance(
-                first, ast.Constant
-            ):
-                found.add(str(first.value))
+            given: list[ast.expr | None] = []
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", "")
+                if name in ("RowError", "ImageDecodeError", "PromptError"):
+                    given = [*node.args[:1]]
+                elif name == "with_errors":
+                    given = [*node.args[1:2]]
+            elif isinstance(node, ast.Dict):
+                pairs = zip(node.keys, node.values, strict=True)
+                given = [v for k, v in pairs if getattr(k, "value", "") == "error_code"]
+            found |= {str(g.value) for g in given if isinstance(g, ast.Constant)}
     return found
 
 

@@ -11,8 +11,12 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from tokenfocus_ray.errors import JobError
+
 #: Times that a piece is tried as a whole.
 MAX_TRIES = 2
+#: Processes in a row that leave a broken device before the job ends.
+MAX_LEFT = 4
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
@@ -29,8 +33,9 @@ class Attempts:
         return self._begun[key]
 
     def end(self, *key: int) -> None:
-        """Forgets what has come to its end."""
-        self._begun.pop(key, None)
+        """Forgets what has come to its end, and what is below it."""
+        for known in [k for k in self._begun if k[: len(key)] == key]:
+            del self._begun[known]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,26 @@ class Guard:
                 self._end(*piece, i)
             done = pa.concat_tables(rows)
         self._end(*piece)
+        self._end(-1, self.stage)
         return done
+
+    def spare(self, head: Mapping[str, Any], cause: str) -> None:
+        """Takes a piece's tries back, for a process that ends itself through no fault of its rows.
+
+        Args:
+            head: Of the piece.
+            cause: Why the process ends.
+
+        Raises:
+            JobError: processes ended so several times, and not one piece was done between.
+        """
+        self._end(self.stage, head["unit"], head["piece"])
+        count = self._begin(-1, self.stage)
+        if count >= MAX_LEFT:
+            raise JobError(
+                f"the device failed {count} times in a row: {cause}. What is committed is kept; "
+                f"check the device and its driver, and launch the same command again"
+            )
 
     def _begin(self, *key: int) -> int:
         try:

@@ -176,12 +176,22 @@ class PreparePieces:
 
 
 def _prepared(prepare: PrepareStage, table: pa.Table) -> pa.Table:
-    remote = prepare.base.startswith("s3://") and prepare.columns.image is None
-    if not remote or table.num_rows < 2:
+    if not _is_remote(prepare, table):
         return prepare(table)
     with ThreadPoolExecutor(FETCHES) as pool:
         rows = (table.slice(i, 1) for i in range(table.num_rows))
         return pa.concat_tables(pool.map(prepare, rows))
+
+
+def _is_remote(prepare: PrepareStage, table: pa.Table) -> bool:
+    """Whether images are to be fetched from an object store."""
+    column = prepare.columns.image_uri
+    if prepare.columns.image is not None or column is None or table.num_rows < 2:
+        return False
+    if prepare.base.startswith("s3://"):
+        return True
+    given: list[Any] = table[column].to_pylist()
+    return any(str(uri).startswith("s3://") for uri in given)
 
 
 def with_errors(table: pa.Table, code: str, messages: Any) -> pa.Table:
@@ -215,12 +225,13 @@ class ScorePieces:
             guard: Against rows that kill the process.
         """
         self._stage, self._guard = make(), guard
+        self._head: dict[str, Any] = {}
         self._metrics = _Metrics()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yields one piece at a time."""
         for head, table in unpack(batch):
-            started = time.perf_counter()
+            started, self._head = time.perf_counter(), head
             scored = self._guard(head, table, self._scored, self._died)
             seconds = time.perf_counter() - started
             self._metrics.count(scored, seconds)
@@ -236,6 +247,7 @@ class ScorePieces:
             decision = decide(error, 0, rows=table.num_rows)
             logger.warning("%d rows: %s; %s", table.num_rows, decision.reason, error)
             if decision.action is Action.LEAVE:
+                self._guard.spare(self._head, f"{type(error).__name__}: {error}")
                 logging.shutdown()
                 os._exit(1)  # not sys.exit, which a broken device can hang
             if decision.action is Action.MARK:
