@@ -31,7 +31,7 @@ from tokenfocus_ray.distributed.pieces import (
 )
 from tokenfocus_ray.distributed.session import cluster_gpus
 from tokenfocus_ray.distributed.stages import PrepareStage, ScoreStage
-from tokenfocus_ray.errors import ConfigError, JobError, TokenFocusError
+from tokenfocus_ray.errors import ConfigError, JobError, UserError
 from tokenfocus_ray.storage import Store
 
 #: Logical CPUs that reading, preparing, committing and publishing need, beside the actors.
@@ -269,12 +269,14 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
-def _own_error(error: BaseException | None) -> TokenFocusError | None:
+def _own_error(error: BaseException | None) -> UserError | None:
     """The error of ours that a Ray error carries, if any."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if isinstance(error, TokenFocusError):
-            return error
+        # Ray's wrapper is of our class too, with a trace for its text
+        if isinstance(error, UserError) and not isinstance(error, ray.exceptions.RayError):
+            # which also adds advice to the text, about settings that we do not hand on
+            return type(error)(str(error).partition("\nFailed to apply UDF transform")[0])
         seen.add(id(error))
         error = getattr(error, "cause", None) or error.__cause__ or error.__context__
     return None
