@@ -132,6 +132,14 @@ class JobConfig(_Frozen):
     cpus: float = Field(default=0.5, gt=0.0)
     stall_minutes: float = Field(default=30.0, gt=0.0)
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_workers is not None and self.max_workers < (self.workers or 1):
+            raise ValueError(
+                f"max_workers {self.max_workers} is below workers {self.workers}; raise it"
+            )
+        return self
+
 
 def load_score_config(
     path: str | None, overrides: Mapping[str, Any] | None = None, **job: Any

@@ -577,6 +577,10 @@ class TestScoreConfig:
         ("text", "message"),
         [
             ("{}", "no backbone: give --backbone NAME, or 'backbone' in --config"),
+            (
+                "backbone: b\njob: {workers: 3, max_workers: 2}\n",
+                "{path}: job: max_workers 2 is below workers 3; raise it",
+            ),
             ("backbone: b\njob: 3\n", "{path}: job must hold keys and values, got 3"),
             (
                 "backbone: b\njob: {comit_rows: 3}\n",

@@ -120,7 +120,7 @@ def plan_source(
         OutputError: a store cannot be read.
     """
     if images is not None:
-        _check_folder(images)
+        images = _check_folder(images)
     files: list[_File] = []
     for number, uri in enumerate(manifests):
         files += _files_of(uri, images, mapping, keep.child(f"{number}.parquet"))
@@ -136,7 +136,7 @@ def plan_source(
     )
 
 
-def _check_folder(uri: str) -> None:
+def _check_folder(uri: str) -> str:
     store = Store.of(uri)
     try:
         kind = store.filesystem.get_file_info(store.root).type
@@ -144,6 +144,7 @@ def _check_folder(uri: str) -> None:
         raise _unreadable(store, error) from error
     if store.is_local and kind != fs.FileType.Directory:
         raise ManifestError(f"image folder {uri!r} is not a directory")
+    return _anywhere(store)
 
 
 def _unreadable(store: Store, error: Exception) -> ManifestError:
@@ -165,12 +166,17 @@ def _files_of(uri: str, images: str | None, mapping: Mapping[str, str], keep: St
     base = images or _parent(store.uri)
     suffix = PurePosixPath(store.uri).suffix
     if suffix in (".parquet", ".tar"):
-        return [_File(store.uri, base, info.size)]
+        return [_File(_anywhere(store), base, info.size)]
     if suffix in TEXTS:
         return [_as_parquet(_read_text(store, mapping), base, keep)]
     raise ManifestError(
         f"manifest {public(uri)!r}: cannot tell its format from {suffix!r}; wanted {FORMS}"
     )
+
+
+def _anywhere(store: Store) -> str:
+    """The URI for any process: those of a cluster stand in other working folders."""
+    return store.root if store.is_local else store.uri
 
 
 def _parent(uri: str) -> str:
@@ -191,19 +197,19 @@ def _files_below(
         hidden = any(part.startswith(("_", ".")) for part in name.split("/"))
         if info.type == fs.FileType.File and not hidden:
             found[name] = info.size
-    base = images or (folder.uri if not folder.is_local else folder.root)
+    base = images or _anywhere(folder)
     names = sorted(found)
     by_suffix: dict[str, list[str]] = {}
     for name in names:
         by_suffix.setdefault(PurePosixPath(name).suffix.lower(), []).append(name)
     if tars := by_suffix.get(".tar"):
-        return [_File(folder.child(n).uri, base, found[n]) for n in tars]
+        return [_File(_anywhere(folder.child(n)), base, found[n]) for n in tars]
     pictures = [n for n in names if PurePosixPath(n).suffix.lower() in IMAGES]
     captions = {str(PurePosixPath(n).with_suffix("")) for n in by_suffix.get(".txt", ())}
     if any(str(PurePosixPath(n).with_suffix("")) in captions for n in pictures):
         return [_as_parquet(_captioned(folder, pictures, captions), base, keep)]
     if parquet := by_suffix.get(".parquet"):
-        return [_File(folder.child(n).uri, base, found[n]) for n in parquet]
+        return [_File(_anywhere(folder.child(n)), base, found[n]) for n in parquet]
     texts = [n for s in (".csv", ".tsv", ".jsonl") for n in by_suffix.get(s, ())]
     if len(texts) == 1:
         return [_as_parquet(_read_text(folder.child(texts[0]), mapping), base, keep)]
@@ -249,7 +255,10 @@ def _of_tars(files: Sequence[_File], mapping: Mapping[str, str], where: str) -> 
     }
     schema = tar_schema(sorted(set(fields.values())))
     units = tuple(Unit(i, f.uri, (), 0, None, f.base) for i, f in enumerate(files))
-    fingerprint = {"files": len(files), "content": _digest((f.uri, f.size) for f in files)}
+    fingerprint = {
+        "files": len(files),
+        "content": _digest((f.uri.rpartition("/")[2], f.size) for f in files),
+    }
     return Source(where, find_columns(schema.names, mapping, where), schema, units, fingerprint)
 
 

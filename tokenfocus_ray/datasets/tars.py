@@ -22,9 +22,9 @@ _COLUMNS: dict[str, pa.DataType] = {
     "elements": pa.string(),
     "json": pa.string(),
     "shard": pa.string(),
-    "shard_error": pa.string(),
+    "tokenfocus_shard_error": pa.string(),
 }
-#: What every shard gives. ``shard_error`` stands in the last row of a shard that is cut off.
+#: What every shard gives; the error stands in the last row of a shard that is cut off.
 TAR_COLUMNS = tuple(_COLUMNS)
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _BLOCK = 512
@@ -46,7 +46,7 @@ def read_tar(store: Store, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
 
     Yields:
         Tables of ``rows`` samples, the last with what is left. A shard that is cut off or no tar
-        ends in a row without image whose ``shard_error`` says where.
+        ends in a row without image whose ``tokenfocus_shard_error`` says where.
     """
     waiting: list[dict[str, Any]] = []
     for sample in _samples(store):
@@ -135,7 +135,7 @@ def _row(sample: Mapping[str, Any], schema: pa.Schema, uri: str) -> dict[str, An
         "elements": _text(known.get("elements")),
         "json": text or None,
         "shard": uri.rpartition("/")[2],
-        "shard_error": sample.get("error"),
+        "tokenfocus_shard_error": sample.get("error"),
     }
 
 

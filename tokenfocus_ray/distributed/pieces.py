@@ -93,8 +93,8 @@ class ReadPieces:
         source: Without its units.
         out: The output folder, which holds the pieces that were kept.
         rows: Rows of a piece.
-        prepare: Of a source with image bytes: prepares them here, since what is prepared is
-            smaller than most encoded images, and never larger than the backbone's limit.
+        prepare: Of a source with image bytes: prepares them here, so that no image crosses the
+            object store at its full size.
     """
 
     source: Source
@@ -168,10 +168,16 @@ class PreparePieces:
         """One piece."""
         started = time.perf_counter()
         prepare = replace(self.prepare, base=head["base"])
-        broken = table["shard_error"] if "shard_error" in table.column_names else None
+        broken = (
+            table["tokenfocus_shard_error"]
+            if "tokenfocus_shard_error" in table.column_names
+            else None
+        )
         table = self.guard(head, table, functools.partial(_prepared, prepare), prepare.unread)
         if broken is not None:
-            table = with_errors(table, "source_corrupt", broken).drop_columns(["shard_error"])
+            table = with_errors(table, "source_corrupt", broken).drop_columns(
+                ["tokenfocus_shard_error"]
+            )
         return head | {"prepare_s": time.perf_counter() - started}, table
 
 

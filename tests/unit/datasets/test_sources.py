@@ -111,7 +111,7 @@ def test_tar_shards(tmp_path: Path) -> None:
     assert [r["seed"] for r in rows] == ["0", "1", "2", "3", None, None]
     assert rows[0]["elements"] == '["cat (animal)"]'
     assert [r["shard"] for r in rows] == ["00000.tar"] * 4 + ["00001.tar"] * 2
-    assert {r["shard_error"] for r in rows} == {None}
+    assert {r["tokenfocus_shard_error"] for r in rows} == {None}
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_a_shard_that_is_cut_off_ends_in_a_row_that_says_so(
     path.write_bytes(path.read_bytes()[:cut])
     *good, last = rows_of(plan(path, keep=tmp_path), tmp_path)
     assert [r["image"] for r in good] == [b"x" * 900] * whole
-    assert [r["shard_error"] for r in good] == [None] * whole
-    assert (last["image"], last["shard_error"]) == (
+    assert [r["tokenfocus_shard_error"] for r in good] == [None] * whole
+    assert (last["image"], last["tokenfocus_shard_error"]) == (
         None,
         f"shard {str(path)!r} cannot be read {where}; fetch it again, what follows in it was not "
         f"scored",
@@ -154,6 +154,19 @@ def test_units_cover_every_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [u.n_rows for u in source.units] == [7, 10, 10, 5, 10, 1]
     for count in (1, 3, 4, 100):
         assert rows_of(source, tmp_path, count) == expected
+
+
+def test_units_are_found_from_any_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processes of a cluster stand in others than the driver."""
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "m.parquet")
+    monkeypatch.chdir(tmp_path)
+    for given in ("m.parquet", "."):
+        source = plan_source([given], ".", {}, Store.of("kept"))
+        assert {(u.uri, u.base) for u in source.units} == {
+            (str(tmp_path / "m.parquet"), str(tmp_path))
+        }
 
 
 def test_files_whose_columns_differ(tmp_path: Path) -> None:
