@@ -239,11 +239,13 @@ def stand_in_job(manifest: str, out: str) -> None:
     """The job with the stand-in, in a process of its own."""
     from tokenfocus_ray.backbones import registry
     from tokenfocus_ray.distributed.batch import run_job
+    from tokenfocus_ray.distributed.pools import Scorer
 
     spec = registry.image_spec(registry.resolve("tiny-qwen2_5_vl"), 4)
     summary = run_job(
-        [manifest], out, spec, StandInStage, {"scorer": "stand-in"}, images=None, mapping={},
-        job=JobConfig(commit_rows=1000), overwrite=False, retry_unscored=False, say=print,
+        [manifest], out, [Scorer("stand-in", spec, StandInStage)], {"scorer": "stand-in"},
+        images=None, mapping={}, job=JobConfig(commit_rows=1000), overwrite=False,
+        retry_unscored=False, say=print,
     )  # fmt: skip
     print(summary.line(), flush=True)
 

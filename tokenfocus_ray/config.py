@@ -112,25 +112,21 @@ class ScoringConfig(_Frozen):
     max_visual_tokens: int | None = Field(default=None, ge=1)
 
 
-class JobConfig(_Frozen):
-    """Workers and pace of a scoring job; no score depends on it.
+class PoolConfig(_Frozen):
+    """The scoring actors of a backbone.
 
     Attributes:
-        commit_rows: Rows that are written together: the most that a worker loses when it is killed.
-            Another launch on the same output must agree.
-        workers: Scoring actors at the least; None: one a GPU, or one on a machine without.
+        workers: Actors at the least; None: as many as the session's GPUs hold, or one on a machine
+            without.
         max_workers: At the most, where there is work for them; None: as ``workers``.
         gpus: GPUs an actor, where the session has some; a fraction shares one.
         cpus: Logical CPUs an actor.
-        stall_minutes: The job ends when nothing at all moves for so long.
     """
 
-    commit_rows: int = Field(default=256, ge=1)
     workers: int | None = Field(default=None, ge=1)
     max_workers: int | None = Field(default=None, ge=1)
     gpus: float = Field(default=1.0, gt=0.0)
     cpus: float = Field(default=0.5, gt=0.0)
-    stall_minutes: float = Field(default=30.0, gt=0.0)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -141,28 +137,82 @@ class JobConfig(_Frozen):
         return self
 
 
+class JobConfig(PoolConfig):
+    """Workers and pace of a scoring job; no score depends on it.
+
+    Attributes:
+        commit_rows: Rows that are written together: the most that a worker loses when it is killed.
+            Another launch on the same output must agree.
+        order: Of several backbones. ``one_after_another``: each has the whole session, and images
+            are read once for each. ``side_by_side``: all hold actors at once, and images are read
+            once.
+        pools: Backbone -> what its actors need, where that differs.
+        stall_minutes: The job ends when nothing at all moves for so long.
+    """
+
+    commit_rows: int = Field(default=256, ge=1)
+    order: Literal["one_after_another", "side_by_side"] = "one_after_another"
+    pools: dict[str, PoolConfig] = Field(default_factory=dict)
+    stall_minutes: float = Field(default=30.0, gt=0.0)
+
+    def pool(self, backbone: str) -> PoolConfig:
+        """What the actors of a backbone need."""
+        common = {name: getattr(self, name) for name in PoolConfig.model_fields}
+        own = self.pools.get(backbone, PoolConfig()).model_dump(exclude_unset=True)
+        return PoolConfig.parse(common | own, f"job: pools: {backbone}")
+
+
 def load_score_config(
     path: str | None, overrides: Mapping[str, Any] | None = None, **job: Any
-) -> tuple[ScoringConfig, JobConfig]:
+) -> tuple[dict[str, ScoringConfig], JobConfig]:
     """Reads a YAML file of :class:`ScoringConfig`, with :class:`JobConfig` under ``job``.
+
+    Several backbones stand under ``backbones``, each a name and the fields in which it differs from
+    those beside ``backbones``.
 
     Args:
         path: The file; None for none.
         overrides: Fields of the former that win over the file's.
         **job: Fields of the latter, likewise.
 
+    Returns:
+        Name -> backbone, and the job.
+
     Raises:
         ConfigError: a key or a value is wrong, or there is no backbone.
     """
     values = ScoringConfig.load_values(path) if path else {}
     where = path or "options"
-    below = values.pop("job", None) or {}
-    if not isinstance(below, Mapping):
-        raise ConfigError(f"{where}: job must hold keys and values, got {below!r}")
-    values |= overrides or {}
-    if "backbone" not in values:
-        raise ConfigError("no backbone: give --backbone NAME, or 'backbone' in --config")
-    return ScoringConfig.parse(values, where), JobConfig.parse({**below, **job}, f"{where}: job")
+    below = _mapping(values.pop("job", None), f"{where}: job")
+    several = _mapping(values.pop("backbones", None), f"{where}: backbones")
+    pace = JobConfig.parse({**below, **job}, f"{where}: job")
+    overrides = overrides or {}
+    if not several:
+        values |= overrides
+        if "backbone" not in values:
+            raise ConfigError("no backbone: give --backbone NAME, or 'backbone' in --config")
+        one = ScoringConfig.parse(values, where)
+        return {one.backbone: one}, pace
+    if given := [f"--{n}" for n in ("backbone", "adapters") if n in overrides]:
+        raise ConfigError(
+            f"{where} has several backbones, so {', '.join(given)} cannot be for one of them; "
+            f"write it there"
+        )
+    return {
+        str(name): ScoringConfig.parse(
+            {**values, **_mapping(own, f"{where}: backbones: {name}"), **overrides},
+            f"{where}: backbones: {name}",
+        )
+        for name, own in several.items()
+    }, pace
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} must hold keys and values, got {value!r}")
+    return dict(value)
 
 
 class BagsConfig(_Frozen):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
+import pyarrow as pa
 from pyarrow import fs
 
 from tokenfocus_ray.errors import ConfigError, OutputError, did_you_mean
@@ -150,7 +151,7 @@ class Store:
         with at._errors("read"):
             return at._get()
 
-    def write_bytes(self, name: str, data: bytes) -> None:
+    def write_bytes(self, name: str, data: bytes | pa.Buffer) -> None:
         """Writes a file whole or not at all, in place of one that is there; makes its folders.
 
         Raises:
@@ -270,7 +271,7 @@ class Store:
         with self.filesystem.open_input_file(self.root) as file:
             return file.read()
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes | pa.Buffer) -> None:
         if not self.is_local:
             with self.filesystem.open_output_stream(self.root, compression=None) as file:
                 file.write(data)

@@ -14,6 +14,7 @@ from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.config import JobConfig
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.distributed.batch import RunSummary, run_job
+from tokenfocus_ray.distributed.pools import Scorer
 from tokenfocus_ray.distributed.stages import ScoreStage
 from tokenfocus_ray.errors import PromptError, RowError
 from tokenfocus_ray.schema import ScoreRow
@@ -92,6 +93,6 @@ def run_pixels(
     spec = registry.image_spec(registry.resolve("tiny-qwen2_5_vl"), 4)
     values: dict[str, Any] = {"overwrite": False, "retry_unscored": False, "say": str, **options}
     return run_job(
-        [manifest], out, spec, stage, {"scorer": stage.__name__}, images=images,
+        [manifest], out, [Scorer("pixels", spec, stage)], {"scorer": stage.__name__}, images=images,
         mapping=mapping or {}, job=JobConfig(commit_rows=commit_rows), **values,
     )  # fmt: skip

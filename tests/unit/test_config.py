@@ -13,6 +13,7 @@ from tokenfocus_ray.config import (
     LoraOptions,
     LossConfig,
     OptimizerConfig,
+    PoolConfig,
     ScoringConfig,
     TrainConfig,
     load_score_config,
@@ -570,7 +571,8 @@ class TestScoreConfig:
         path = tmp_path / "c.yaml"
         path.write_text("backbone: b\nstructure: false\njob: {workers: 3, commit_rows: 9}\n")
         scoring, job = load_score_config(str(path), {"backbone": "mine"}, workers=2)
-        assert (scoring.backbone, scoring.structure) == ("mine", False)
+        assert list(scoring) == ["mine"]
+        assert (scoring["mine"].backbone, scoring["mine"].structure) == ("mine", False)
         assert (job.workers, job.commit_rows) == (2, 9)
 
     @pytest.mark.parametrize(
@@ -585,7 +587,15 @@ class TestScoreConfig:
             (
                 "backbone: b\njob: {comit_rows: 3}\n",
                 "{path}: job: unknown key 'comit_rows'. Did you mean 'commit_rows'? Known: "
-                "commit_rows, cpus, gpus, max_workers, stall_minutes, workers.",
+                "commit_rows, cpus, gpus, max_workers, order, pools, stall_minutes, workers.",
+            ),
+            ("backbones: [a]\n", "{path}: backbones must hold keys and values, got ['a']"),
+            ("backbones: {a: b}\n", "{path}: backbones: a must hold keys and values, got 'b'"),
+            (
+                "backbones: {a: {backbone: b, adapter: {}}}\n",
+                "{path}: backbones: a: unknown key 'adapter'. Did you mean 'adapters'? Known: "
+                "adapters, backbone, dtype, element_levels, max_visual_tokens, normalization, "
+                "revision, structure, total_levels.",
             ),
         ],
     )
@@ -596,9 +606,33 @@ class TestScoreConfig:
             load_score_config(str(path))
         assert str(caught.value) == message.format(path=path)
 
+    def test_several_backbones(self, tmp_path: Path) -> None:
+        """What stands beside them holds for all; what an option says, too."""
+        path = tmp_path / "c.yaml"
+        path.write_text(
+            "structure: false\nmax_visual_tokens: 9\n"
+            "backbones:\n  one: {backbone: a, adapters: {m: f}}\n"
+            "  two: {backbone: b, structure: true}\n"
+            "job: {workers: 2, order: side_by_side, pools: {two: {cpus: 3, workers: 1}}}\n"
+        )
+        scoring, job = load_score_config(str(path), {"max_visual_tokens": 7})
+        assert scoring == {
+            "one": ScoringConfig(
+                backbone="a", adapters={"m": "f"}, structure=False, max_visual_tokens=7
+            ),
+            "two": ScoringConfig(backbone="b", max_visual_tokens=7),
+        }
+        assert job.pool("one") == PoolConfig(workers=2)
+        assert job.pool("two") == PoolConfig(workers=1, cpus=3)
+        with pytest.raises(ConfigError) as caught:
+            load_score_config(str(path), {"backbone": "a"})
+        assert str(caught.value) == (
+            f"{path} has several backbones, so --backbone cannot be for one of them; write it there"
+        )
+
     def test_files_of_the_jobs(self) -> None:
         jobs = Path(__file__).parents[2] / "jobs"
         scoring, _ = load_score_config(str(jobs / "score_images.yaml"))
-        assert scoring.backbone == "Qwen/Qwen2.5-VL-7B-Instruct"
+        assert list(scoring) == ["Qwen/Qwen2.5-VL-7B-Instruct"]
         for name in ("train_bags.yaml", "train_shapes.yaml"):
             assert TrainConfig.parse(TrainConfig.load_values(jobs / name), name).backbones

@@ -11,7 +11,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,20 +23,14 @@ from tokenfocus_ray.backbones.base import ImageSpec
 from tokenfocus_ray.backbones.lora import WEIGHTS, check_adapters, check_taught, local_adapters
 from tokenfocus_ray.config import JobConfig, ScoringConfig
 from tokenfocus_ray.datasets.sources import Source, plan_source
-from tokenfocus_ray.distributed.batch_run import BatchRun, Say, check_budget
-from tokenfocus_ray.distributed.commits import (
-    COMMITS,
-    INPUT,
-    JOB,
-    JOB_FILE,
-    RUN_FILE,
-    Ledger,
-    reopen,
-)
+from tokenfocus_ray.distributed.batch_run import BatchRun, Say
+from tokenfocus_ray.distributed.commits import COMMITS, INPUT, JOB, JOB_FILE, RUN_FILE
 from tokenfocus_ray.distributed.identity import check_identity
+from tokenfocus_ray.distributed.ledger import Ledger, reopen
+from tokenfocus_ray.distributed.pools import Scorer, check_budget
 from tokenfocus_ray.distributed.session import cluster_gpus, ray_session
 from tokenfocus_ray.distributed.stages import ScoreStage
-from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.errors import ConfigError, OutputError
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.prompt import asked
 from tokenfocus_ray.storage import Store
@@ -74,7 +68,7 @@ class RunSummary:
 def score_manifest(
     manifest: str | Sequence[str],
     out: str,
-    config: ScoringConfig,
+    config: ScoringConfig | Mapping[str, ScoringConfig],
     *,
     images: str | None = None,
     mapping: Mapping[str, str] | None = None,
@@ -88,7 +82,7 @@ def score_manifest(
     Args:
         manifest: One or several: see :mod:`~tokenfocus_ray.datasets.sources`.
         out: Folder for the Parquet files, local or ``s3://``; every node must reach it.
-        config: What to score with.
+        config: What to score with; of several backbones, name -> configuration.
         images: Folder that relative image paths start from; each manifest's own by default.
         mapping: Role -> column name, see :mod:`~tokenfocus_ray.datasets.manifest`.
         job: Workers and pace.
@@ -104,12 +98,19 @@ def score_manifest(
         BackboneError, AdapterError, LevelError: the scorer cannot be built.
         JobError: the job ended before all rows were scored; launching it again goes on.
     """
-    spec = check_scorer(config)
-    make = functools.partial(ScoreStage, config)
-    identity = _identity(config)
+    several = {config.backbone: config} if isinstance(config, ScoringConfig) else dict(config)
+    check_scales(several)
+    scorers = [
+        Scorer(name, check_scorer(one), functools.partial(ScoreStage, one))
+        for name, one in several.items()
+    ]
+    each = {name: _identity(one) for name, one in several.items()}
+    identity = {f"{name}.{k}": v for name, values in each.items() for k, v in values.items()}
+    if len(each) == 1:
+        (identity,) = each.values()
     return run_job(
         [manifest] if isinstance(manifest, str) else manifest,
-        out, spec, make, identity, images=images, mapping=mapping or {}, job=job or JobConfig(),
+        out, scorers, identity, images=images, mapping=mapping or {}, job=job or JobConfig(),
         overwrite=overwrite, retry_unscored=retry_unscored, say=say,
     )  # fmt: skip
 
@@ -117,8 +118,7 @@ def score_manifest(
 def run_job(
     manifests: Sequence[str],
     out: str,
-    spec: ImageSpec,
-    make: Callable[..., ScoreStage],
+    scorers: Sequence[Scorer],
     identity: Mapping[str, Any],
     *,
     images: str | None,
@@ -128,13 +128,12 @@ def run_job(
     retry_unscored: bool,
     say: Say,
 ) -> RunSummary:
-    """:func:`score_manifest` with a scorer of the caller's.
+    """:func:`score_manifest` with scorers of the caller's.
 
     Args:
         manifests: See :func:`score_manifest`.
         out: Likewise.
-        spec: How images are prepared.
-        make: Makes the scoring stage in an actor, of columns, device and threads.
+        scorers: What to score with.
         identity: What the scores depend on, beside the input.
         images: See :func:`score_manifest`.
         mapping: Likewise.
@@ -165,12 +164,13 @@ def run_job(
     launch: dict[str, Any] | None = None
     if ledger is None or not ledger.is_finished:
         with ray_session():
-            check_budget(job, cluster_gpus(), ray.cluster_resources().get("CPU", 0))
+            names = [scorer.name for scorer in scorers]
+            check_budget(names, job, cluster_gpus(), ray.cluster_resources().get("CPU", 0))
             store.check_writable()
             if ledger is None:
                 _begin(store, source, everything)
                 ledger = Ledger(store, source.units)
-            run = BatchRun(store, source, spec, make, job, ledger, say)
+            run = BatchRun(store, source, scorers, job, ledger, say)
             run.finish()
             launch = run.record()
     store.delete(COMMITS)
@@ -235,6 +235,23 @@ def check_scorer(config: ScoringConfig) -> ImageSpec:
             source.name,
         )
     return spec
+
+
+def check_scales(configs: Mapping[str, ScoringConfig]) -> None:
+    """Scores of several backbones are averaged, so their levels must have the same values.
+
+    Raises:
+        ConfigError: with the values of two that differ.
+    """
+    for kind in ("total_levels", "element_levels"):
+        values = {name: list(getattr(c, kind).values()) for name, c in configs.items()}
+        (first, wanted), *rest = values.items()
+        for name, found in rest:
+            if found != wanted:
+                raise ConfigError(
+                    f"backbones {first!r} and {name!r} have {kind} of the values {wanted} and "
+                    f"{found}; give both the same, since their scores are averaged"
+                )
 
 
 def check_clearable(store: Store, inputs: Sequence[str]) -> None:

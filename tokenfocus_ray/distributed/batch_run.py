@@ -7,35 +7,33 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import ray
 
-from tokenfocus_ray.backbones.base import ImageSpec
 from tokenfocus_ray.config import JobConfig
 from tokenfocus_ray.datasets.sources import Source
-from tokenfocus_ray.distributed.commits import Ledger, publish
+from tokenfocus_ray.distributed.commits import Piece, publish
 from tokenfocus_ray.distributed.guard import Attempts, Guard
+from tokenfocus_ray.distributed.ledger import Ledger
 from tokenfocus_ray.distributed.pieces import (
     COMMIT_CPUS,
-    PREPARE_CPUS,
-    READ_CPUS,
     CommitPieces,
     PreparePieces,
     ReadPieces,
+    ScorePool,
     piece_pipeline,
     unit_table,
 )
+from tokenfocus_ray.distributed.pools import Scorer, fewest_workers, passes
 from tokenfocus_ray.distributed.session import cluster_gpus
-from tokenfocus_ray.distributed.stages import PrepareStage, ScoreStage
-from tokenfocus_ray.errors import ConfigError, JobError, UserError
+from tokenfocus_ray.distributed.stages import PrepareStage
+from tokenfocus_ray.errors import JobError, UserError
 from tokenfocus_ray.storage import Store
 
-#: Logical CPUs that reading, preparing, committing and publishing need, beside the actors.
-FEEDING_CPUS = READ_CPUS + PREPARE_CPUS + 2 * COMMIT_CPUS
 #: Launches of the pipeline in a row that may end without a single piece committed.
 FRUITLESS = 2
 #: Seconds between lines of progress.
@@ -59,8 +57,7 @@ class BatchRun:
     Args:
         store: The output folder.
         source: What to score.
-        spec: How images are prepared.
-        make: Makes the scoring stage, of columns, device and threads.
+        scorers: The backbones.
         job: Workers and pace.
         ledger: What is done.
         say: Takes lines of progress.
@@ -70,21 +67,20 @@ class BatchRun:
         self,
         store: Store,
         source: Source,
-        spec: ImageSpec,
-        make: Callable[..., ScoreStage],
+        scorers: Sequence[Scorer],
         job: JobConfig,
         ledger: Ledger,
         say: Say,
     ) -> None:
-        self._store, self._source, self._spec = store, source, spec
-        self._make, self._job, self._ledger, self._say = make, job, ledger, say
+        self._store, self._source, self._scorers = store, source, tuple(scorers)
+        self._job, self._ledger, self._say = job, ledger, say
         self._publishing: dict[Any, int] = {}
         self._codes: Counter[str] = Counter()
         self._seconds: Counter[str] = Counter()
+        self._workers: dict[str, int] = {}
         self._started = self._said = time.monotonic()
-        self._pieces = self._actors = 0
-        self._first: tuple[float, int] | None = None
-        self._last = self._started
+        self._pieces = 0
+        self._paces: dict[range, _Pace] = {}
 
     def finish(self) -> None:
         """Scores what is left and publishes it.
@@ -97,8 +93,8 @@ class BatchRun:
         while not self._ledger.is_finished:
             before = self._pieces
             try:
-                if units := self._ledger.pending():
-                    self._pass([unit_table(u, self._ledger.states[u.number]) for u in units])
+                for run in passes(len(self._scorers), self._job):
+                    self._pass(run)
                 while self._publish_ready() or self._publishing:
                     self._gather(wait=True)
             except ray.exceptions.RayError as error:
@@ -116,71 +112,103 @@ class BatchRun:
                     ) from error
                 self._say(f"starting again with what is left, after: {cause}")
 
-    def _pass(self, units: list[pa.Table]) -> None:
-        columns, job = self._source.columns, self._job
-        gpus = cluster_gpus()
-        fewest = fewest_workers(job, gpus)
-        most = max(fewest, job.max_workers or fewest)
-        each = 0.0 if not gpus else job.gpus
-        threads = None if gpus else max(1, (os.cpu_count() or 1) // fewest)
+    def _pass(self, run: range) -> None:
+        """Some of the backbones over all that they have not scored."""
+        ledger = self._ledger
+        stop = None if run.stop == len(self._scorers) else run.stop
+        units = [unit_table(u, ledger.states[u.number], stop) for u in ledger.pending(stop)]
+        if not units:
+            return
         attempts: Any = Attempts
         attempts = attempts.remote()
-        prepare = PreparePieces(PrepareStage(columns, self._spec, ""), Guard(0, attempts))
-        bare = replace(self._source, units=(), inputs={})
-        has_bytes = self._source.has_bytes
-        dataset = piece_pipeline(
-            units,
-            ReadPieces(bare, self._store, job.commit_rows, prepare if has_bytes else None),
-            None if has_bytes else prepare,
-            functools.partial(self._make, columns, "cuda" if gpus else "cpu", threads),
-            Guard(1, attempts),
-            CommitPieces(self._store),
-            ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
-            {"num_gpus": each, "num_cpus": job.cpus},
-        )
-        self._actors = fewest
+        dataset = self._pipeline(run, units, attempts)
         context = dataset.context
         context.target_max_block_size = 1  # one piece a block
         context.enable_progress_bars = False
-        context.execution_no_progress_timeout_s = job.stall_minutes * 60
+        context.execution_no_progress_timeout_s = self._job.stall_minutes * 60
         blocks: Any = dataset.iter_batches(
             batch_size=None, batch_format="pyarrow", prefetch_batches=0
         )
         for batch in blocks:
             for row in batch.to_pylist():
-                self._note(row)
+                self._note(run, row)
             self._publish_ready()
             self._gather(wait=False)
 
-    def _note(self, row: Mapping[str, Any]) -> None:
-        self._ledger.add(row["unit"], row["piece"], row["last"], row["ids"])
+    def _pipeline(self, run: range, units: list[pa.Table], attempts: Any) -> ray.data.Dataset:
+        columns, job = self._source.columns, self._job
+        scorers = {i: self._scorers[i] for i in run}
+        gpus = cluster_gpus()
+        needs = {s.name: job.pool(s.name) for s in scorers.values()}
+        workers = fewest_workers(needs, gpus)
+        self._workers |= workers
+        device = "cuda" if gpus else "cpu"
+        threads = None if gpus else max(1, (os.cpu_count() or 1) // sum(workers.values()))
+        pools = []
+        for i, scorer in scorers.items():
+            need, fewest = needs[scorer.name], workers[scorer.name]
+            most = max(fewest, need.max_workers or fewest)
+            pools.append(
+                ScorePool(
+                    scorer.name,
+                    i,
+                    functools.partial(scorer.make, columns, device, threads),
+                    Guard(1 + i, attempts),
+                    ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
+                    {"num_gpus": need.gpus if gpus else 0.0, "num_cpus": need.cpus},
+                )
+            )
+        specs = {i: scorer.spec for i, scorer in scorers.items()}
+        prepare = PreparePieces(PrepareStage(columns, specs, ""), Guard(0, attempts))
+        bare = replace(self._source, units=(), inputs={})
+        has_bytes = self._source.has_bytes
+        names = tuple(s.name for s in self._scorers)
+        return piece_pipeline(
+            units,
+            ReadPieces(bare, self._store, job.commit_rows, prepare if has_bytes else None),
+            None if has_bytes else prepare,
+            pools,
+            CommitPieces(self._store, columns, names, run.start, run.stop),
+        )
+
+    def _note(self, run: range, row: Mapping[str, Any]) -> None:
+        piece = Piece(row["unit"], row["piece"], row["last"])
         self._pieces += 1
-        self._last = time.monotonic()
-        if self._first is None:
-            self._first = self._last, row["n_rows"]
-        self._codes.update(json.loads(row["codes"]))
-        self._seconds.update({n: row[n] for n in ("read_s", "prepare_s", "score_s", "commit_s")})
+        codes: Counter[str] = Counter(json.loads(row["codes"]))
+        self._paces.setdefault(run, _Pace(time.monotonic(), row["n_rows"])).count(codes)
+        self._seconds.update({n: row[f"{n}_s"] for n in ("read", "prepare", "commit")})
+        for i, seconds in zip(run, row["score_s"], strict=True):
+            self._seconds[f"score {self._scorers[i].name}"] += seconds
+        if run.stop == len(self._scorers):
+            self._ledger.add(piece, row["ids"])
+            self._codes.update(codes)
+        else:
+            self._ledger.note_scored(replace(piece, scored=run.stop))
         if time.monotonic() - self._said > SAY_SECONDS:
             self._said = time.monotonic()
-            self._say(self._progress())
+            self._say(self._progress(run))
 
-    def _progress(self) -> str:
-        rows = self._codes.total()
-        rate = self._rate() or rows / (time.monotonic() - self._started)
-        images = rows - sum(n for c, n in self._codes.items() if c.startswith("image_"))
+    def _progress(self, run: range) -> str:
+        codes = self._paces[run].codes
+        rows = codes.total()
+        rate = self._paces[run].rate() or rows / (time.monotonic() - self._started)
+        images = rows - sum(n for c, n in codes.items() if c.startswith("image_"))
         per_s = rate * images / rows if rows else 0.0
         text = f"{rows:,} rows in this launch, {rate:.1f} rows/s, {per_s:.1f} images/s"
+        if len(run) < len(self._scorers):
+            text = f"{self._scorers[run.start].name}: {text}"
         total = self._source.n_rows
         if total is not None:
-            left = self._left()
+            left = self._left(run)
             text += f", {left:,} of {total:,} left, about {left / rate / 60:.1f} min"
-        bad = ", ".join(f"{c} {n}" for c, n in sorted(self._codes.items()) if c != "ok")
+        bad = ", ".join(f"{c} {n}" for c, n in sorted(codes.items()) if c != "ok")
         return text + (f"; unscored: {bad}" if bad else "")
 
-    def _left(self) -> int:
+    def _left(self, run: range) -> int:
         rows = 0
-        for unit in self._ledger.pending():
-            done = len(self._ledger.states[unit.number].pieces) * self._job.commit_rows
+        stop = None if run.stop == len(self._scorers) else run.stop
+        for unit in self._ledger.pending(stop):
+            done = len(self._ledger.states[unit.number].done(stop)) * self._job.commit_rows
             rows += max(0, (unit.n_rows or 0) - done)
         return rows
 
@@ -201,68 +229,55 @@ class BatchRun:
             ray.get(ref)
             self._ledger.forget(self._publishing.pop(ref))
 
-    def _rate(self) -> float | None:
-        """Rows a second since the first piece was committed: start-up is left out."""
-        if self._first is None or self._last <= self._first[0]:
-            return None
-        started, rows = self._first
-        return round((self._codes.total() - rows) / (self._last - started), 3)
-
     def record(self) -> dict[str, Any]:
         """Counts and timings of this launch, for ``run.json``."""
         wall = time.monotonic() - self._started
         rows = self._codes.total()
-        stages = {name.removesuffix("_s"): round(s, 3) for name, s in self._seconds.items()}
+        rates = [pace.rate() for pace in self._paces.values()]
+        known = [rate for rate in rates if rate]
+        per_s = 1 / sum(1 / rate for rate in known) if known and len(known) == len(rates) else None
         record: dict[str, Any] = {
             "rows": rows,
             "codes": dict(self._codes),
             "seconds": round(wall, 3),
-            "rows_per_s": self._rate(),
-            "stage_seconds": stages,
-            "workers": self._actors,
+            "rows_per_s": per_s and round(per_s, 3),
+            "stage_seconds": {name: round(s, 3) for name, s in self._seconds.items()},
+            "workers": self._workers,
         }
-        if rows and self._actors:
-            cpu = sum(s for name, s in stages.items() if name != "score")
-            record["scorer_busy_share"] = round(stages["score"] / (wall * self._actors), 4)
-            record["scorer_hours_per_million_rows"] = round(stages["score"] / 3.6e-3 / rows, 3)
+        if rows:
+            score = {name: self._seconds[f"score {name}"] for name in self._workers}
+            cpu = self._seconds.total() - sum(score.values())
+            record["scorer_busy_share"] = {
+                name: round(s / (wall * self._workers[name]), 4) for name, s in score.items()
+            }
+            record["scorer_hours_per_million_rows"] = round(sum(score.values()) / 3.6e-3 / rows, 3)
             record["cpu_hours_per_million_rows"] = round(cpu / 3.6e-3 / rows, 3)
         return record
+
+
+class _Pace:
+    """Rows of a pass, by code, and its rate from the first piece on: start-up is left out."""
+
+    def __init__(self, started: float, rows: int) -> None:
+        self._started, self._rows = started, rows
+        self._last = started
+        self.codes: Counter[str] = Counter()
+
+    def count(self, codes: Counter[str]) -> None:
+        """Adds a piece that was committed just now."""
+        self.codes.update(codes)
+        self._last = time.monotonic()
+
+    def rate(self) -> float | None:
+        """Rows a second."""
+        if self.codes.total() <= self._rows:
+            return None
+        return (self.codes.total() - self._rows) / (self._last - self._started)
 
 
 @ray.remote(num_cpus=COMMIT_CPUS)
 def _publish(store: Store, part: int, pieces: Any, duplicates: list[int]) -> None:
     publish(store, part, pieces, duplicates)
-
-
-def fewest_workers(job: JobConfig, gpus: int) -> int:
-    """Scoring actors that the job starts with."""
-    return job.workers or max(1, int(gpus / job.gpus))
-
-
-def check_budget(job: JobConfig, gpus: int, cpus: float) -> None:
-    """A pool that holds every CPU starves the tasks that feed it, and the job waits for ever.
-
-    Args:
-        job: Workers, and what each takes.
-        gpus: Of the session.
-        cpus: Logical CPUs of the session.
-
-    Raises:
-        ConfigError: with what is needed and what there is.
-    """
-    workers = fewest_workers(job, gpus)
-    needed = workers * job.cpus + FEEDING_CPUS
-    if needed > cpus:
-        raise ConfigError(
-            f"--workers {workers} needs {needed:g} logical CPUs ({job.cpus:g} each, "
-            f"{FEEDING_CPUS:g} to feed them), but the session has {cpus:g}; use at most "
-            f"{max(0, int((cpus - FEEDING_CPUS) / job.cpus))} workers"
-        )
-    if gpus and workers * job.gpus > gpus:
-        raise ConfigError(
-            f"--workers {workers} needs {workers * job.gpus:g} GPUs ({job.gpus:g} each), but the "
-            f"session has {gpus}"
-        )
 
 
 def _first_line(error: BaseException) -> str:

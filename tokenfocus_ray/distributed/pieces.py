@@ -21,19 +21,29 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 
+from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.datasets.sources import Source, Unit, read_unit
 from tokenfocus_ray.distributed.commits import (
-    UnitState,
-    digests,
+    Piece,
+    read_scored,
     retried_positions,
     write_commit,
+    write_scored,
 )
 from tokenfocus_ray.distributed.failures import Action, decide
+from tokenfocus_ray.distributed.finish import finish
 from tokenfocus_ray.distributed.guard import Guard
-from tokenfocus_ray.distributed.stages import DIED, PREPARED, PrepareStage, ScoreStage
+from tokenfocus_ray.distributed.ledger import UnitState, digests
+from tokenfocus_ray.distributed.stages import (
+    DIED,
+    PrepareStage,
+    ScoreStage,
+    scores_column,
+    structs,
+    with_errors,
+)
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
 
@@ -52,7 +62,7 @@ _HEAD: dict[str, pa.DataType] = {
     "base": pa.string(),
     "read_s": pa.float64(),
     "prepare_s": pa.float64(),
-    "score_s": pa.float64(),
+    "score_s": pa.list_(pa.float64()),  # of each backbone
 }
 _PIECE: dict[str, pa.DataType] = {**_HEAD, "table": pa.large_binary()}
 PIECE = pa.schema(_PIECE)
@@ -78,10 +88,16 @@ _UNIT_COLUMNS: dict[str, pa.DataType] = {
 _UNIT = pa.schema(_UNIT_COLUMNS)
 
 
-def unit_table(unit: Unit, state: UnitState) -> pa.Table:
-    """A unit with what is done of it: one row, the input of :class:`ReadPieces`."""
+def unit_table(unit: Unit, state: UnitState, backbones: int | None = None) -> pa.Table:
+    """A unit with what is done of it: one row, the input of :class:`ReadPieces`.
+
+    Args:
+        unit: Which.
+        state: What is done.
+        backbones: How many of several are to score in this pass and before; None: all.
+    """
     row = {name: getattr(unit, name) for name in Unit.__slots__}
-    done = {"done": sorted(state.pieces), "kept": sorted(state.kept)}
+    done = {"done": sorted(state.done(backbones)), "kept": sorted(state.kept)}
     return pa.Table.from_pylist([row | done], schema=_UNIT)
 
 
@@ -130,7 +146,7 @@ class ReadPieces:
     ) -> pa.Table:
         positions = None
         if kept:
-            positions = retried_positions(self.out, unit.number, piece, last)
+            positions = retried_positions(self.out, Piece(unit.number, piece, last))
             table = table.take(pa.array(positions, pa.int64()))
         head = {
             "unit": unit.number,
@@ -140,7 +156,7 @@ class ReadPieces:
             "base": unit.base,
             "read_s": seconds,
             "prepare_s": 0.0,
-            "score_s": 0.0,
+            "score_s": [],
         }
         if self.prepare is not None:
             head, table = self.prepare.piece(head, table)
@@ -175,9 +191,9 @@ class PreparePieces:
         )
         table = self.guard(head, table, functools.partial(_prepared, prepare), prepare.unread)
         if broken is not None:
-            table = with_errors(table, "source_corrupt", broken).drop_columns(
-                ["tokenfocus_shard_error"]
-            )
+            for i in prepare.image_specs:
+                table = with_errors(table, i, "source_corrupt", broken)
+            table = table.drop_columns(["tokenfocus_shard_error"])
         return head | {"prepare_s": time.perf_counter() - started}, table
 
 
@@ -200,39 +216,22 @@ def _is_remote(prepare: PrepareStage, table: pa.Table) -> bool:
     return any(str(uri).startswith("s3://") for uri in given)
 
 
-def with_errors(table: pa.Table, code: str, messages: Any) -> pa.Table:
-    """Prepared rows that are not to be scored.
-
-    Args:
-        table: Prepared rows.
-        code: Of the error.
-        messages: One for all rows, or one a row and null where it is to be scored.
-    """
-    bad = pc.is_valid(messages) if not isinstance(messages, pa.Scalar) else pa.scalar(True)
-    for name, value in {
-        "tokenfocus_error_code": pa.scalar(code),
-        "tokenfocus_error_message": messages,
-    }.items():
-        column = pc.if_else(bad, value, table[name].combine_chunks())
-        if isinstance(column, pa.Scalar):
-            column = pa.array([column.as_py()] * table.num_rows, pa.string())
-        table = table.set_column(table.column_names.index(name), PREPARED.field(name), column)
-    return table
-
-
 class ScorePieces:
     """An actor that scores pieces."""
 
-    def __init__(self, make: Callable[[], ScoreStage], guard: Guard) -> None:
+    def __init__(self, name: str, index: int, make: Callable[[], ScoreStage], guard: Guard) -> None:
         """Loads the scorer.
 
         Args:
+            name: Of the backbone.
+            index: Its place among several.
             make: Makes the stage; runs in the actor.
             guard: Against rows that kill the process.
         """
-        self._stage, self._guard = make(), guard
+        self._index, self._guard = index, guard
+        self._stage = functools.partial(make(), backbone=index)
         self._head: dict[str, Any] = {}
-        self._metrics = _Metrics()
+        self._metrics = _Metrics(name)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yields one piece at a time."""
@@ -240,11 +239,11 @@ class ScorePieces:
             started, self._head = time.perf_counter(), head
             scored = self._guard(head, table, self._scored, self._died)
             seconds = time.perf_counter() - started
-            self._metrics.count(scored, seconds)
-            yield pack(head | {"score_s": seconds}, scored)
+            self._metrics.count(_codes(scored, self._index), seconds)
+            yield pack(head | {"score_s": [*head["score_s"], seconds]}, scored)
 
     def _died(self, table: pa.Table) -> pa.Table:
-        return self._stage(with_errors(table, "process_died", pa.scalar(DIED)))
+        return self._stage(with_errors(table, self._index, "process_died", DIED))
 
     def _scored(self, table: pa.Table) -> pa.Table:
         try:
@@ -258,13 +257,13 @@ class ScorePieces:
                 os._exit(1)  # not sys.exit, which a broken device can hang
             if decision.action is Action.MARK:
                 message = f"{type(error).__name__}: {error}"[:500]
-                return self._stage(with_errors(table, "scoring_failed", pa.scalar(message)))
+                return self._stage(with_errors(table, self._index, "scoring_failed", message))
             if decision.action is not Action.ISOLATE:
                 raise
             first = error
         each = [self._scored(table.slice(i, 1)) for i in range(table.num_rows)]
         scored = pa.concat_tables(each)
-        if set(scored["error_code"].to_pylist()) == {"scoring_failed"}:
+        if set(_codes(scored, self._index)) == {"scoring_failed"}:
             raise first  # not the rows' fault
         return scored
 
@@ -272,25 +271,32 @@ class ScorePieces:
 class _Metrics:
     """What Prometheus collects from the actors, through Ray."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: str) -> None:
         from ray.util.metrics import Counter as Metric
 
-        self._rows = Metric(
-            "tokenfocus_rows", "Rows by error code, 'ok' where scored.", tag_keys=("code",)
+        about = "Rows by backbone and error code, 'ok' where scored."
+        self._rows = Metric("tokenfocus_rows", about, tag_keys=("backbone", "code"))
+        self._seconds = Metric(
+            "tokenfocus_score_seconds", "Time in the scorer.", tag_keys=("backbone",)
         )
-        self._seconds = Metric("tokenfocus_score_seconds", "Time in the scorer.")
+        for metric in (self._rows, self._seconds):
+            metric.set_default_tags({"backbone": backbone})
 
-    def count(self, scored: pa.Table, seconds: float) -> None:
+    def count(self, codes: Mapping[str, int], seconds: float) -> None:
         """Adds a piece."""
-        for code, n in codes_of(scored).items():
+        for code, n in codes.items():
             self._rows.inc(n, {"code": code})
         if seconds > 0:
             self._seconds.inc(seconds)
 
 
-def codes_of(scored: pa.Table) -> Counter[str]:
+def _codes(scored: pa.Table, backbone: int) -> Counter[str]:
     """Number of rows by error code; ``ok`` for those with a score."""
-    return Counter(code or "ok" for code in scored["error_code"].to_pylist())
+    return _count(structs(scored[scores_column(backbone)]).field("error_code"))
+
+
+def _count(codes: Any) -> Counter[str]:
+    return Counter(code or "ok" for code in codes.to_pylist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,38 +305,51 @@ class CommitPieces:
 
     Attributes:
         out: The output folder.
+        columns: Which column is what.
+        backbones: Names of all of them.
+        start: Number of backbones that have scored in passes before.
+        stop: And with this one; fewer than all: their scores are put aside for the next.
     """
 
     out: Store
+    columns: Columns
+    backbones: tuple[str, ...]
+    start: int
+    stop: int
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Returns what the driver needs to know of each piece."""
         rows = []
         for head, scored in unpack(batch):
             started = time.perf_counter()
-            codes = codes_of(scored)
-            table = self._write(head, scored)
-            rows.append(
-                head
-                | {
-                    "n_rows": scored.num_rows,
-                    "codes": json.dumps(codes),
-                    "ids": digests(table["sample_id"]).tobytes(),
-                    "commit_s": time.perf_counter() - started,
-                }
-            )
+            codes, ids = self._patiently(functools.partial(self._write, head, scored))
+            new = {"n_rows": scored.num_rows, "codes": json.dumps(codes), "ids": ids}
+            rows.append(head | new | {"commit_s": time.perf_counter() - started})
         return pa.Table.from_pylist(rows, schema=COMMITTED)
 
-    def _write(self, head: Mapping[str, Any], scored: pa.Table) -> pa.Table:
-        key = (head["unit"], head["piece"], head["last"])
+    def _write(self, head: Mapping[str, Any], scored: pa.Table) -> tuple[Counter[str], bytes]:
+        piece = Piece(head["unit"], head["piece"], head["last"])
+        if self.start:
+            earlier = read_scored(self.out, replace(piece, scored=self.start))
+            for field, column in zip(earlier.schema, earlier.columns, strict=True):
+                scored = scored.append_column(field, column)
+        if self.stop < len(self.backbones):
+            names = [scores_column(i) for i in range(self.stop)]
+            write_scored(self.out, replace(piece, scored=self.stop), scored.select(names))
+            return _codes(scored, self.stop - 1), b""
+        rows = finish(scored, self.columns, self.backbones)
+        whole = write_commit(self.out, piece, rows, head["positions"], len(self.backbones))
+        return _count(rows["error_code"]), digests(whole["sample_id"]).tobytes()
+
+    def _patiently(self, write: Callable[[], Any]) -> Any:
         for attempt in itertools.count():
             try:
-                return write_commit(self.out, *key, scored, head["positions"])
+                return write()
             except OutputError as error:
                 decision = decide(error, attempt)
                 if decision.action is not Action.RETRY:
                     raise
-                logger.warning("piece %s: %s; again", key, decision.reason)
+                logger.warning("%s; %s; again", error, decision.reason)
                 time.sleep(decision.delay * random.uniform(0.5, 1.5))
         raise AssertionError
 
@@ -353,15 +372,33 @@ def unpack(batch: pa.Table) -> Iterator[tuple[dict[str, Any], pa.Table]]:
         yield head, pa.ipc.open_stream(data.as_buffer()).read_all()
 
 
+@dataclass(frozen=True, slots=True)
+class ScorePool:
+    """The actors of one backbone.
+
+    Attributes:
+        name: Of the backbone.
+        index: Its place among several.
+        make: Makes the stage; runs in an actor.
+        guard: Against rows that kill the process.
+        actors: How many.
+        options: What each takes of the cluster.
+    """
+
+    name: str
+    index: int
+    make: Callable[[], ScoreStage]
+    guard: Guard
+    actors: ray.data.ActorPoolStrategy
+    options: Mapping[str, Any]
+
+
 def piece_pipeline(
     units: Sequence[pa.Table],
     read: ReadPieces,
     prepare: PreparePieces | None,
-    make: Callable[[], ScoreStage],
-    guard: Guard,
+    pools: Sequence[ScorePool],
     commit: CommitPieces,
-    actors: ray.data.ActorPoolStrategy,
-    actor_options: Mapping[str, Any],
 ) -> ray.data.Dataset:
     """Reading, preparing, scoring and committing as one streaming data set."""
     # different shares of a CPU, so that Ray does not fuse reading with preparing: one unit would
@@ -376,14 +413,18 @@ def piece_pipeline(
         dataset = dataset.map_batches(
             _on_arrow(prepare), batch_size=1, batch_format="pyarrow", num_cpus=PREPARE_CPUS
         )
+    for pool in pools:
+        dataset = dataset.map_batches(
+            ScorePieces,
+            fn_constructor_args=(pool.name, pool.index, pool.make, pool.guard),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=pool.actors,
+            **pool.options,
+        )
     return dataset.map_batches(
-        ScorePieces,
-        fn_constructor_args=(make, guard),
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=actors,
-        **actor_options,
-    ).map_batches(_on_arrow(commit), batch_size=None, batch_format="pyarrow", num_cpus=COMMIT_CPUS)
+        _on_arrow(commit), batch_size=None, batch_format="pyarrow", num_cpus=COMMIT_CPUS
+    )
 
 
 def _on_arrow(stage: Any) -> Any:

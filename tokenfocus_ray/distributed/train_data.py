@@ -377,7 +377,7 @@ class StepSharding(ray.train.DataConfig):
             base: Folder that relative image paths start from.
         """
         super().__init__()
-        self._prepare = PrepareStage(SAMPLE_COLUMNS, spec, base)
+        self._prepare = PrepareStage(SAMPLE_COLUMNS, {0: spec}, base)
 
     def configure(
         self,

@@ -173,7 +173,7 @@ def test_options_win_over_the_configuration_file(
     arguments += ["--retry-unscored"]
     result = CliRunner().invoke(app, ["score", "m.csv", "n.csv", "--out", "out", *arguments])
     assert (result.exit_code, result.output) == (0, "half\ndone\n")
-    config, job = seen.pop("config"), seen.pop("job")
+    (config,), job = seen.pop("config").values(), seen.pop("job")
     assert (job.workers, job.commit_rows) == (2, 9)
     del seen["say"]
     assert (config.backbone, config.max_visual_tokens, config.structure) == ("b", 7, False)

@@ -14,16 +14,14 @@ import pytest
 from tokenfocus_ray.datasets.sources import UNIT_ROWS, Unit
 from tokenfocus_ray.distributed.commits import (
     COMMITS,
-    Ledger,
-    SeenIds,
-    commit_name,
-    digests,
-    parts_of,
+    Piece,
     publish,
-    reopen,
+    read_scored,
     retried_positions,
     write_commit,
+    write_scored,
 )
+from tokenfocus_ray.distributed.ledger import Ledger, SeenIds, digests, parts_of, reopen
 from tokenfocus_ray.distributed.stages import rows_to_table
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.schema import ScoreRow
@@ -48,8 +46,8 @@ def scored(*ids: str, code: str | None = None) -> pa.Table:
 
 
 def commit(ledger: Ledger, number: int, piece: int, last: bool, table: pa.Table) -> None:
-    write_commit(ledger.store, number, piece, last, table, None)
-    ledger.add(number, piece, last, digests(table["sample_id"]).tobytes())
+    write_commit(ledger.store, Piece(number, piece, last), table, None)
+    ledger.add(Piece(number, piece, last), digests(table["sample_id"]).tobytes())
 
 
 def publish_next(ledger: Ledger) -> list[int]:
@@ -71,7 +69,7 @@ def files(folder: Path) -> list[str]:
         ([], []),
         ([5], [range(1)]),
         ([UNIT_ROWS, 1], [range(1), range(1, 2)]),
-        ([40_000, 20_000, 10_000, UNIT_ROWS], [range(2), range(2, 3), range(3, 4)]),
+        ([40_000, 20_000, 11_000, UNIT_ROWS], [range(2), range(2, 3), range(3, 4)]),
         ([None, None], [range(1), range(1, 2)]),
     ],
 )
@@ -119,14 +117,14 @@ def test_another_launch_goes_on(tmp_path: Path) -> None:
     ledger = Ledger(Store.of(tmp_path), units)
     commit(ledger, 0, 0, True, scored("a"))
     publish_next(ledger)
-    write_commit(ledger.store, 0, 0, True, scored("a"), None)
-    write_commit(ledger.store, 1, 0, False, scored("b"), None)
-    write_commit(ledger.store, 2, 0, True, scored("a"), None)
+    write_commit(ledger.store, Piece(0, 0, True), scored("a"), None)
+    write_commit(ledger.store, Piece(1, 0, False), scored("b"), None)
+    write_commit(ledger.store, Piece(2, 0, True), scored("a"), None)
 
     again = Ledger(Store.of(tmp_path), units)
     assert [u.number for u in again.pending()] == [1]
     assert set(again.states[1].pieces) == {0}
-    assert files(tmp_path / COMMITS) == [commit_name(1, 0, False), commit_name(2, 0, True)]
+    assert files(tmp_path / COMMITS) == [Piece(1, 0, False).name, Piece(2, 0, True).name]
     assert again.next_part() is None
     commit(again, 1, 1, True, scored("b"))
     assert publish_next(again) == [1]
@@ -166,22 +164,87 @@ def test_rows_that_a_store_did_not_hand_out_are_scored_again(tmp_path: Path) -> 
 
     assert reopen(ledger) == 1
     assert files(tmp_path) == [
-        f"{COMMITS}/{commit_name(0, 0, False, kept=True)}",
-        f"{COMMITS}/{commit_name(0, 1, True)}",
+        f"{COMMITS}/{Piece(0, 0, False, kept=True).name}",
+        f"{COMMITS}/{Piece(0, 1, True).name}",
     ]
     ledger = Ledger(store, units)
     assert [u.number for u in ledger.pending()] == [0]
     assert ledger.states[0].kept == {0}
-    positions = retried_positions(store, 0, 0, False)
+    positions = retried_positions(store, Piece(0, 0, False))
     assert positions == [1]
-    whole = write_commit(store, 0, 0, False, scored("b"), positions)
-    ledger.add(0, 0, False, digests(whole["sample_id"]).tobytes())
+    whole = write_commit(store, Piece(0, 0, False), scored("b"), positions)
+    ledger.add(Piece(0, 0, False), digests(whole["sample_id"]).tobytes())
     publish_next(ledger)
     rows = pq.read_table(tmp_path / "part-00000.parquet").to_pylist()
     assert [r["sample_id"] for r in rows] == ["a", "b", "c", "d", "e"]
     assert [r["error_code"] for r in rows] == [None, None, "image_corrupt", None, None]
     assert files(tmp_path) == ["part-00000.parquet"]
     assert reopen(Ledger(store, units)) == 0
+
+
+def test_rows_of_a_job_that_is_not_finished_are_scored_again(tmp_path: Path) -> None:
+    """Their piece waits beside its copy, whichever of the two a kill leaves."""
+    store, units = Store.of(tmp_path), [unit(0, 4)]
+    ledger = Ledger(store, units)
+    both = [scored("a"), scored("b", code="process_died")]
+    commit(ledger, 0, 0, False, pa.concat_tables(both))
+    assert reopen(ledger) == 1
+    kept = Piece(0, 0, False, kept=True)
+    assert files(tmp_path) == [f"{COMMITS}/{kept.name}"]
+    assert Ledger(store, units).states[0].kept == {0}
+
+    commit(ledger, 0, 0, False, pa.concat_tables(both))  # killed before the piece was deleted
+    ledger = Ledger(store, units)
+    assert set(ledger.states[0].pieces) == {0}
+    commit(ledger, 0, 1, True, scored("c", "d"))
+    publish_next(ledger)
+    Ledger(store, units)
+    assert files(tmp_path) == ["part-00000.parquet"]
+
+
+def test_large_parts_are_written_in_groups(tmp_path: Path) -> None:
+    """Duplicates are found by their place in the part, whichever row group they are in."""
+    ledger = Ledger(Store.of(tmp_path), [unit(0, 11_000)])
+    names = [f"id {i}" for i in range(11_000)]
+    names[3], names[9_500] = names[0], names[1]
+    for piece in range(20):
+        table = scored(*names[piece * 550 : piece * 550 + 550])
+        commit(ledger, 0, piece, piece == 19, table)
+    assert publish_next(ledger) == [3, 9_500]
+    file = pq.ParquetFile(tmp_path / "part-00000.parquet")
+    assert file.num_row_groups == 2
+    table = file.read()
+    found = table["sample_id"].to_pylist()
+    assert found == [*names[:3], "id 0#0-3", *names[4:9_500], "id 1#0-9500", *names[9_501:]]
+    codes = table["error_code"].to_pylist()
+    assert [i for i, code in enumerate(codes) if code == "duplicate_id"] == [3, 9_500]
+    assert reopen(Ledger(ledger.store, ledger.units)) == 0
+
+
+def test_backbones_one_after_another(tmp_path: Path) -> None:
+    """Scores by the first wait beside the piece; what is done of each pass is known again."""
+    store, units = Store.of(tmp_path), [unit(0, 2), unit(1, 1)]
+    first = pa.table({"tokenfocus_scores_0": [1.0]})
+    both = first.append_column("tokenfocus_scores_1", pa.array([2.0]))
+    ledger = Ledger(store, units)
+    for number, last in ((0, False), (1, True)):
+        write_scored(store, Piece(0, number, last, scored=1), first)
+        ledger.note_scored(Piece(0, number, last, scored=1))
+    assert [u.number for u in ledger.pending(1)] == [1]
+    assert [u.number for u in ledger.pending(2)] == [0, 1]
+    assert [u.number for u in ledger.pending()] == [0, 1]
+    write_scored(store, Piece(0, 0, False, scored=2), both)
+    write_commit(store, Piece(0, 1, True), scored("b"), None, backbones=3)
+
+    again = Ledger(store, units)
+    assert [u.number for u in again.pending(1)] == [1]
+    assert [u.number for u in again.pending(2)] == [1]
+    assert (again.states[0].done(2), again.states[0].done()) == ({0, 1}, {1})
+    assert read_scored(store, Piece(0, 0, False, scored=2)).equals(both)
+    names = [Piece(0, 0, False, scored=2).name, Piece(0, 1, True).name]
+    assert files(tmp_path / COMMITS) == names
+    write_commit(store, Piece(0, 0, False), scored("a"), None, backbones=3)
+    assert files(tmp_path / COMMITS) == [Piece(0, 0, False).name, names[1]]
 
 
 def test_a_part_whose_pieces_were_half_deleted(tmp_path: Path) -> None:
@@ -193,7 +256,7 @@ def test_a_part_whose_pieces_were_half_deleted(tmp_path: Path) -> None:
     assert ready is not None
     pieces = ledger.pieces_of(0)
     publish(ledger.store, 0, pieces, [])
-    write_commit(ledger.store, 0, 1, True, scored("b"), None)
+    write_commit(ledger.store, Piece(0, 1, True), scored("b"), None)
     publish(ledger.store, 0, pieces, [])
     assert files(tmp_path) == ["part-00000.parquet"]
     assert pq.read_table(tmp_path / "part-00000.parquet")["sample_id"].to_pylist() == ["a", "b"]
@@ -202,10 +265,10 @@ def test_a_part_whose_pieces_were_half_deleted(tmp_path: Path) -> None:
 def test_two_jobs_in_one_folder_are_told(tmp_path: Path) -> None:
     ledger = Ledger(Store.of(tmp_path), [unit(0, 1)])
     commit(ledger, 0, 0, True, scored("a"))
-    ledger.commits.delete(commit_name(0, 0, True))
+    ledger.commits.delete(Piece(0, 0, True).name)
     with pytest.raises(OutputError) as caught:
         publish_next(ledger)
-    path = tmp_path / COMMITS / commit_name(0, 0, True)
+    path = tmp_path / COMMITS / Piece(0, 0, True).name
     assert str(caught.value) == (
         f"{str(path)!r} has gone; another job must be writing to this folder: let one finish, and "
         f"run again"

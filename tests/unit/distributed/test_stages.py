@@ -17,7 +17,16 @@ from PIL import Image
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.datasets.manifest import find_columns
-from tokenfocus_ray.distributed.stages import PREPARED, PrepareStage, ScoreStage, rows_to_table
+from tokenfocus_ray.distributed.finish import finish
+from tokenfocus_ray.distributed.stages import (
+    ID,
+    PREPARED,
+    PrepareStage,
+    ScoreStage,
+    prepared_column,
+    rows_to_table,
+    with_errors,
+)
 from tokenfocus_ray.schema import SCORE_SCHEMA, ScoreRow, sample_id
 
 CONFIG = ScoringConfig(backbone="tiny-qwen2_5_vl")
@@ -58,7 +67,12 @@ def prepare(
     table: pa.Table, base: Path | str = "/", mapping: dict[str, str] | None = None
 ) -> pa.Table:
     columns = find_columns(table.column_names, mapping or {}, "m")
-    return PrepareStage(columns, SPEC, str(base))(table)
+    return PrepareStage(columns, {0: SPEC}, str(base))(table)
+
+
+def images_of(table: pa.Table) -> list[dict[str, Any]]:
+    """What became of each row's image."""
+    return table[prepared_column(0)].to_pylist()
 
 
 def run(
@@ -67,9 +81,9 @@ def run(
     base: Path | str = "/",
     mapping: dict[str, str] | None = None,
 ) -> pa.Table:
-    """Both stages, one actor's weights whatever the manifest's columns."""
+    """All stages, one actor's weights whatever the manifest's columns."""
     stage.columns = find_columns(table.column_names, mapping or {}, "m")
-    return stage(prepare(table, base, mapping))
+    return finish(stage(prepare(table, base, mapping)), stage.columns, ["one"])
 
 
 BAD_FILES = {
@@ -96,23 +110,23 @@ def test_bad_file_marks_its_row_only(name: str, images: Path, scorer: ScoreStage
 @pytest.mark.parametrize("name", ["nowhere.png", "cut.png", "text.png"])
 def test_message_names_the_file(name: str, images: Path) -> None:
     out = prepare(pa.table({"prompt": [PROMPT], "image_uri": [name]}), images)
-    (message,) = out["tokenfocus_error_message"].to_pylist()
-    assert name in message
+    (image,) = images_of(out)
+    assert name in image["error_message"]
 
 
 def test_row_without_an_image() -> None:
     table = pa.table({"prompt": [PROMPT], "image_uri": pa.array([None], pa.string())})
-    (row,) = prepare(table).to_pylist()
-    assert row["tokenfocus_error_code"] == "image_missing"
-    assert row["tokenfocus_error_message"] == (
+    (row,) = images_of(prepare(table))
+    assert row["error_code"] == "image_missing"
+    assert row["error_message"] == (
         "the row has no image: column 'image_uri' is empty; give bytes, a path or a URI"
     )
 
 
 def test_row_without_image_bytes() -> None:
     table = pa.table({"prompt": [PROMPT], "jpg": pa.array([None], pa.binary())})
-    (row,) = prepare(table).to_pylist()
-    assert row["tokenfocus_error_message"] == (
+    (row,) = images_of(prepare(table))
+    assert row["error_message"] == (
         "the row has no image: column 'jpg' is empty; give bytes, a path or a URI"
     )
 
@@ -125,22 +139,22 @@ def test_uri_serves_where_bytes_are_missing(images: Path) -> None:
             "image_uri": ["0.png", "nowhere.png"],
         }
     )
-    assert prepare(table, images)["tokenfocus_error_code"].to_pylist() == [None, None]
+    assert [image["error_code"] for image in images_of(prepare(table, images))] == [None, None]
 
 
 def test_prepared_columns_come_last_and_bytes_go() -> None:
     table = pa.table({"seed": [7], "image": [png()], "prompt": [PROMPT]})
-    assert prepare(table).column_names == ["seed", "prompt", *PREPARED.names]
+    assert prepare(table).column_names == ["seed", "prompt", ID, prepared_column(0)]
 
 
 def test_what_is_prepared() -> None:
-    (row,) = prepare(pa.table({"image": [png()], "prompt": [PROMPT]})).to_pylist()
+    (row,) = images_of(prepare(pa.table({"image": [png()], "prompt": [PROMPT]})))
     plan = SPEC.plan(64, 48)
-    assert row["tokenfocus_size"] == [64, 48]
-    assert row["tokenfocus_grid"] == list(plan.grid)
-    assert row["tokenfocus_n_visual_tokens"] == plan.n_visual_tokens
-    assert row["tokenfocus_tiles_shape"] == [1, plan.height, plan.width, 3]
-    assert row["tokenfocus_tiles"] == SPEC.prepare(PIXELS[0]).tiles_NHWC.tobytes()
+    assert row["size"] == [64, 48]
+    assert row["grid"] == list(plan.grid)
+    assert row["n_visual_tokens"] == plan.n_visual_tokens
+    assert row["tiles_shape"] == [1, plan.height, plan.width, 3]
+    assert row["tiles"] == SPEC.prepare(PIXELS[0]).tiles_NHWC.tobytes()
 
 
 def test_types_do_not_depend_on_the_rows(images: Path) -> None:
@@ -150,8 +164,8 @@ def test_types_do_not_depend_on_the_rows(images: Path) -> None:
         for uris in (["0.png"], ["cut.png"], pa.array([], pa.string()))
     ]
     assert schemas[0].schema.equals(schemas[1].schema)
-    assert schemas[0].schema.field("tokenfocus_tiles").type == pa.large_binary()
-    assert [f for f in schemas[2].schema if f.name in PREPARED.names] == list(PREPARED)
+    assert schemas[0].schema.field(prepared_column(0)).type == PREPARED
+    assert schemas[2].schema.field(prepared_column(0)).type == PREPARED
 
 
 def test_given_id_is_kept(scorer: ScoreStage) -> None:
@@ -223,12 +237,12 @@ def test_hugging_face_images(images: Path, scorer: ScoreStage) -> None:
 
 def test_path_of_a_hugging_face_image_starts_from_the_base(images: Path) -> None:
     table = pa.table({"prompt": [PROMPT], "image": structs({"bytes": None, "path": "0.png"})})
-    assert prepare(table, images)["tokenfocus_error_code"].to_pylist() == [None]
+    assert [image["error_code"] for image in images_of(prepare(table, images))] == [None]
 
 
 def test_path_in_an_image_column_starts_from_the_base(images: Path) -> None:
     table = pa.table({"prompt": [PROMPT], "image": ["0.png"]})
-    assert prepare(table, images)["tokenfocus_error_code"].to_pylist() == [None]
+    assert [image["error_code"] for image in images_of(prepare(table, images))] == [None]
 
 
 def sample_table(**more: Any) -> pa.Table:
@@ -357,8 +371,38 @@ def test_metadata_says_what_scored(scorer: ScoreStage) -> None:
 
 def test_prepare_stage_survives_pickling(images: Path) -> None:
     table = pa.table({"prompt": [PROMPT], "image_uri": ["0.png"]})
-    stage = PrepareStage(find_columns(table.column_names, {}, "m"), SPEC, str(images))
+    stage = PrepareStage(find_columns(table.column_names, {}, "m"), {0: SPEC}, str(images))
     assert pickle.loads(pickle.dumps(stage))(table).equals(stage(table))
+
+
+def test_one_picture_for_several_backbones() -> None:
+    """Read once, prepared for each; what one cannot take says nothing about the other."""
+    other = registry.image_spec(registry.resolve("tiny-internvl"))
+    table = pa.table(
+        {"prompt": [PROMPT] * 2, "image": [png(), png(np.zeros((1, 201, 3), np.uint8))]}
+    )
+    stage = PrepareStage(find_columns(table.column_names, {}, "m"), {0: SPEC, 2: other}, "/")
+    out = stage(table)
+    assert out.column_names == ["prompt", ID, prepared_column(0), prepared_column(2)]
+    for backbone, spec in {0: SPEC, 2: other}.items():
+        first, _ = out[prepared_column(backbone)].to_pylist()
+        assert first["tiles"] == spec.prepare(PIXELS[0]).tiles_NHWC.tobytes()
+    codes = [out[prepared_column(i)].to_pylist()[1]["error_code"] for i in (0, 2)]
+    assert codes == ["image_aspect_ratio", None]
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [("why", ["why"] * 3), (pa.chunked_array([[None, "cut", None]]), [None, "cut", None])],
+    ids=["all", "some"],
+)
+def test_rows_that_are_not_to_be_scored(messages: Any, expected: list[str | None]) -> None:
+    table = with_errors(prepare(sample_table()), 0, "source_corrupt", messages)
+    found = images_of(table)
+    assert [image["error_message"] for image in found] == expected
+    codes = ["source_corrupt" if message else None for message in expected]
+    assert [image["error_code"] for image in found] == codes
+    assert found[0]["tiles"] == images_of(prepare(sample_table()))[0]["tiles"]
 
 
 def test_rows_without_elements_or_members() -> None:

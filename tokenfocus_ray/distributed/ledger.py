@@ -1,0 +1,282 @@
+"""What is done of a scoring job, what is left, and which rows repeat an id."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tokenfocus_ray.datasets.sources import UNIT_ROWS, Unit
+from tokenfocus_ray.distributed.commits import (
+    COMMITS,
+    PIECES_KEY,
+    RETRIED,
+    Piece,
+    part_name,
+    read_table,
+    to_parquet,
+)
+from tokenfocus_ray.storage import Store
+
+_PART = re.compile(r"part-(\d+)\.parquet")
+_THREADS = 16
+_DIGEST = 16  # bytes: among 10^9 ids, two meet by chance with a probability below 10^-20
+
+
+def parts_of(units: Sequence[Unit]) -> list[range]:
+    """Which units make up each output file: about ``UNIT_ROWS`` rows, or one tar shard."""
+    parts, start, rows = [], 0, 0
+    for i, unit in enumerate(units):
+        if i > start and (unit.n_rows is None or rows + unit.n_rows > UNIT_ROWS):
+            parts.append(range(start, i))
+            start, rows = i, 0
+        rows += UNIT_ROWS if unit.n_rows is None else unit.n_rows
+    return [*parts, range(start, len(units))] if units else []
+
+
+def digests(ids: pa.ChunkedArray[Any] | pa.Array[Any]) -> NDArray[np.bytes_]:
+    """[N] 128-bit hashes of ids."""
+    texts: list[Any] = ids.to_pylist()
+    each = (
+        blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+        for text in texts
+    )
+    return np.frombuffer(b"".join(each), dtype=f"V{_DIGEST}").view(f"S{_DIGEST}")
+
+
+class SeenIds:
+    """Finds ids that came before; 16 bytes for each."""
+
+    def __init__(self) -> None:
+        self._runs: list[NDArray[np.bytes_]] = []
+
+    def add(self, new: NDArray[np.bytes_]) -> list[int]:
+        """Positions of the ids that were there before, earlier in ``new`` included; keeps them."""
+        _, first = np.unique(new, return_index=True)
+        known = np.ones(len(new), dtype=bool)
+        known[first] = False
+        for run in self._runs:
+            at = np.minimum(np.searchsorted(run, new), len(run) - 1)
+            known |= run[at] == new
+        self._keep(np.sort(new[~known]))
+        return np.flatnonzero(known).tolist()
+
+    def _keep(self, run: NDArray[np.bytes_]) -> None:
+        """Few sorted runs, each more than twice as long as the next."""
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
+        if len(run):
+            self._runs.append(run)
+
+
+@dataclass(slots=True)
+class UnitState:
+    """What is done of a unit.
+
+    Attributes:
+        pieces: Finished pieces with the digests of their ids; None until they are read.
+        n_pieces: Number of pieces, once the last is known.
+        kept: Pieces of which some rows are to be scored again.
+        scored: Of several backbones, how many have scored a piece that is not finished.
+    """
+
+    pieces: dict[int, NDArray[np.bytes_] | None] = field(default_factory=dict)
+    n_pieces: int | None = None
+    kept: set[int] = field(default_factory=set)
+    scored: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all its pieces are committed."""
+        return self.n_pieces is not None and len(self.pieces) == self.n_pieces
+
+    def done(self, backbones: int | None = None) -> set[int]:
+        """Pieces that so many backbones have scored; None: that are finished."""
+        if backbones is None:
+            return set(self.pieces)
+        return {*self.pieces, *(p for p, n in self.scored.items() if n >= backbones)}
+
+
+class Ledger:
+    """The job's files, and what they leave to do. Only the driver has one."""
+
+    def __init__(self, store: Store, units: Sequence[Unit]) -> None:
+        """Reads what is there.
+
+        Args:
+            store: The output folder.
+            units: Of the source, as at the first launch.
+        """
+        self.store, self.commits = store, store.child(COMMITS)
+        self.units = units
+        self.parts = parts_of(units)
+        self.states: dict[int, UnitState] = {}
+        self.published: set[int] = set()
+        self._next, self._seen = 0, SeenIds()
+        self._load()
+
+    def _load(self) -> None:
+        matches = (_PART.fullmatch(name) for name in self.store.names())
+        self.published = {int(m[1]) for m in matches if m}
+        done = {u for part in self.published for u in self.parts[part]}
+        self.states = {u.number: UnitState() for u in self.units if u.number not in done}
+        for name in self.commits.names():
+            if (piece := Piece.parse(name)) is None:
+                continue
+            if piece.unit in done:  # killed after the part was written
+                self.commits.delete(name)
+            elif piece.kept:
+                self.states[piece.unit].kept.add(piece.number)
+            elif piece.scored is not None:
+                self.note_scored(piece)
+            else:
+                self._note(piece, None)
+
+    def _note(self, piece: Piece, ids: NDArray[np.bytes_] | None) -> None:
+        state = self.states[piece.unit]
+        state.pieces[piece.number] = ids
+        if piece.last:
+            state.n_pieces = piece.number + 1
+
+    def note_scored(self, piece: Piece) -> None:
+        """Notes a piece that some of several backbones have scored."""
+        assert piece.scored is not None
+        state = self.states[piece.unit]
+        state.scored[piece.number] = max(piece.scored, state.scored.get(piece.number, 0))
+        if piece.last:
+            state.n_pieces = piece.number + 1
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every part is written."""
+        return len(self.published) == len(self.parts)
+
+    def pending(self, backbones: int | None = None) -> list[Unit]:
+        """Units of which something is left to do.
+
+        Args:
+            backbones: How many of several are to have scored; None: all.
+        """
+        waiting = []
+        for unit in self.units:
+            state = self.states.get(unit.number)
+            if state is not None and len(state.done(backbones)) != state.n_pieces:
+                waiting.append(unit)
+        return waiting
+
+    def add(self, piece: Piece, ids: bytes) -> None:
+        """Notes a committed piece.
+
+        Args:
+            piece: Which.
+            ids: Digests of its ids, one after another.
+        """
+        self._note(piece, np.frombuffer(ids, dtype=f"V{_DIGEST}").view(f"S{_DIGEST}"))
+
+    def next_part(self) -> tuple[int, list[int]] | None:
+        """The next part that can be written, in order, with its duplicate rows.
+
+        Parts are written in the order of the input, since the first row of an id is the one that
+        counts.
+
+        Returns:
+            Number of the part and the rows in it whose id came before, or None.
+        """
+        while self._next < len(self.parts):
+            part = self._next
+            if part in self.published:
+                self._seen.add(self._ids_of_part(part))
+                self._next += 1
+                continue
+            if not all(self.states[u].is_complete for u in self.parts[part]):
+                return None
+            self._next += 1
+            return part, self._seen.add(self._ids_of_commits(part))
+        return None
+
+    def _ids_of_part(self, part: int) -> NDArray[np.bytes_]:
+        return _read_digests(self.store.child(part_name(part)))
+
+    def _ids_of_commits(self, part: int) -> NDArray[np.bytes_]:
+        files = self.pieces_of(part)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            each = list(pool.map(self._ids_of_piece, files))
+        return np.concatenate(each)
+
+    def _ids_of_piece(self, piece: Piece) -> NDArray[np.bytes_]:
+        known = self.states[piece.unit].pieces[piece.number]
+        return known if known is not None else _read_digests(self.commits.child(piece.name))
+
+    def pieces_of(self, part: int) -> list[Piece]:
+        """The pieces of a part that is complete, in order."""
+        found = []
+        for unit in self.parts[part]:
+            count = self.states[unit].n_pieces
+            assert count is not None
+            found += [Piece(unit, i, i == count - 1) for i in range(count)]
+        return found
+
+    def forget(self, part: int) -> None:
+        """Notes that a part is written: what was known of its pieces is no longer needed."""
+        self.published.add(part)
+        for unit in self.parts[part]:
+            self.states.pop(unit, None)
+
+
+def _read_digests(store: Store) -> NDArray[np.bytes_]:
+    with store.filesystem.open_input_file(store.root) as file:
+        return digests(pq.read_table(file, columns=["sample_id"])["sample_id"])
+
+
+def reopen(ledger: Ledger) -> int:
+    """Opens finished pieces again, of which some rows are to be scored again; parts come apart.
+
+    Everything that stays is written as commits before the part goes, so nothing is lost on the way.
+
+    Returns:
+        Number of rows that will be scored again.
+    """
+    store, commits, count = ledger.store, ledger.commits, 0
+    for unit, state in ledger.states.items():
+        for number in state.pieces:
+            piece = Piece(unit, number, state.n_pieces == number + 1)
+            if again := len(_retried(commits.child(piece.name))):
+                count += again
+                commits.write_bytes(replace(piece, kept=True).name, commits.read_bytes(piece.name))
+                commits.delete(piece.name)
+    for part in sorted(ledger.published):
+        at = store.child(part_name(part))
+        if not (rows := _retried(at)):
+            continue
+        count += len(rows)
+        table = read_table(at)
+        start, layout = 0, _layout(at)
+        lasts = {unit: number for unit, number, _ in layout}
+        for unit, number, n_rows in layout:
+            redo = any(start <= i < start + n_rows for i in rows)
+            piece = Piece(unit, number, number == lasts[unit], kept=redo)
+            commits.write_bytes(piece.name, to_parquet(table.slice(start, n_rows)))
+            start += n_rows
+        store.delete(part_name(part))
+    return count
+
+
+def _layout(part: Store) -> list[list[int]]:
+    """Unit, number and rows of each piece in a part."""
+    footer = pq.read_metadata(pa.BufferReader(part.read_bytes()))
+    layout: list[list[int]] = json.loads((footer.metadata or {})[PIECES_KEY])
+    return layout
+
+
+def _retried(at: Store) -> list[int]:
+    codes = read_table(at, ["error_code"])["error_code"].to_pylist()
+    return [i for i, code in enumerate(codes) if code in RETRIED]
