@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import os
 import platform
@@ -45,7 +46,9 @@ from tokenfocus_ray.distributed.stages import ScoreStage
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.request import Request, unscored
 
+#: Times that a figure is taken.
 ROUNDS = 3
+EFFICIENCY_ROUNDS = 5
 #: Seconds that the stand-in scorer spends on a row.
 STAND_IN_COST = 50e-6
 
@@ -123,16 +126,20 @@ def efficiency(folder: Path, images: int) -> dict[str, float]:
         )
 
     job = JobConfig(commit_rows=WINDOW)  # what the bare loop decodes at a time
-    rates: dict[str, list[float]] = {"bare": [], "ray": []}
-    for i in range(ROUNDS):
-        rates["bare"].append(images / timed(bare))
+    # bare before and after each job: a machine that slows down on the way does so for both
+    rates: dict[str, list[float]] = {"bare": [images / timed(bare)], "ray": []}
+    for i in range(EFFICIENCY_ROUNDS):
         with ray_session():
             out = folder / f"out{i}"
             score_manifest(str(manifest), str(out), config, job=job, say=str)
         record = json.loads((out / "__job" / "run.json").read_text())
         rates["ray"].append(record["launch"]["rows_per_s"])
-        print(f"round {i + 1}: bare {rates['bare'][-1]:.2f}, ray {rates['ray'][-1]:.2f} rows/s")
-    ratios = [r / b for r, b in zip(rates["ray"], rates["bare"], strict=True)]
+        rates["bare"].append(images / timed(bare))
+        before, after = rates["bare"][-2:]
+        shown = f"{before:.2f} before, {after:.2f} after"
+        print(f"round {i + 1}: ray {rates['ray'][-1]:.2f}, bare {shown}", flush=True)
+    around = [statistics.mean(pair) for pair in itertools.pairwise(rates["bare"])]
+    ratios = [r / b for r, b in zip(rates["ray"], around, strict=True)]
     print(f"ratio by round: {', '.join(f'{r:.3f}' for r in ratios)}")
     return {
         "bare_rows_per_s": statistics.median(rates["bare"]),
@@ -331,18 +338,21 @@ def scale(folder: Path, rows: int) -> dict[str, float]:
     seconds, _, _ = launch(manifest, folder / "again")
     run = json.loads((folder / "again" / "__job" / "run.json").read_text())
     assert run["rows"] == rows
+    left = run["launch"]["rows"]
+    beyond = seconds / full - left / rows
     print(
-        f"killed at {done:,} rows, relaunched: {seconds:.0f} s for {run['launch']['rows']:,} rows, "
-        f"{seconds / full:.3f} of the full job"
+        f"killed at {done:,} rows, relaunched: {seconds:.0f} s for {left:,} rows, "
+        f"{seconds / full:.3f} of the full job: {left / rows:.3f} are the share of those rows, "
+        f"{beyond:.3f} starting once more"
     )
-    return found | {"resume_share": seconds / full}
+    return found | {"resume_share": seconds / full, "resume_beyond_rows": beyond}
 
 
 def main() -> None:
     """Runs the parts and prints their figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=["efficiency", "cpu", "members", "scale"])
-    parser.add_argument("--images", type=int, default=384, help="of efficiency")
+    parser.add_argument("--images", type=int, default=256, help="of efficiency")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of scale")
     parser.add_argument("--stand-in", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -403,11 +403,14 @@ def piece_pipeline(
     """Reading, preparing, scoring and committing as one streaming data set."""
     # different shares of a CPU, so that Ray does not fuse reading with preparing: one unit would
     # then be prepared by one task
+    # readers of a manifest without images are light, and Ray would start one a quarter of a CPU
+    readers = None if read.prepare else 1 + sum(int(pool.actors.max_size) for pool in pools)
     dataset = ray.data.from_arrow(list(units)).map_batches(
         _on_arrow(read),
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=PREPARE_CPUS if read.prepare else READ_CPUS,
+        compute=ray.data.TaskPoolStrategy(readers),
     )
     if prepare is not None:
         dataset = dataset.map_batches(
