@@ -15,6 +15,7 @@ from PIL import Image
 from ray.exceptions import RayTaskError
 
 from tests.support.standin import SlowStage, run_pixels
+from tokenfocus_ray.distributed.stages import ScoreStage
 from tokenfocus_ray.errors import ConfigError, JobError, OutputError, TokenFocusError
 
 
@@ -87,6 +88,26 @@ def test_a_device_that_stays_broken_ends_the_job(tmp_path: Path) -> None:
         "the device failed 4 times in a row: RuntimeError: CUDA error: an illegal memory access. "
         "What is committed is kept; check the device and its driver, and launch the same command "
         "again"
+    )
+
+
+class UnbuildableStage(ScoreStage):
+    """An actor that cannot start."""
+
+    def __init__(self, *arguments: Any) -> None:
+        raise RuntimeError("no such weights")
+
+
+def test_actors_that_cannot_start_end_the_job(tmp_path: Path) -> None:
+    path = manifest(tmp_path / "in", ["a", "b"])
+    stage: Any = UnbuildableStage
+    with pytest.raises(JobError) as caught:
+        run_pixels(path, str(tmp_path / "out"), stage=stage)
+    message = str(caught.value)
+    assert message.startswith("scoring ended 2 times without a single piece done: ActorDiedError: ")
+    assert message.endswith(
+        "(RuntimeError: no such weights). What is committed is kept; look at the workers' logs, "
+        "and launch the same command again to go on"
     )
 
 

@@ -28,7 +28,10 @@ def wait_for(what: Callable[[], Any], seconds: float = 600.0) -> Any:
 
 @contextlib.contextmanager
 def driver(
-    arguments: list[str], folder: Path, address: str | None = None
+    arguments: list[str],
+    folder: Path,
+    address: str | None = None,
+    module: str = "tokenfocus_ray.cli.app",
 ) -> Iterator[subprocess.Popen[str]]:
     """The command, which writes to ``output.txt``; nothing of it survives the block.
 
@@ -36,13 +39,14 @@ def driver(
         arguments: Of the command.
         folder: Where it runs.
         address: Of a Ray cluster; by default it starts a session of its own.
+        module: What runs.
     """
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     if address:
         environment["RAY_ADDRESS"] = address
     with (folder / "output.txt").open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tokenfocus_ray.cli.app", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=folder,
             env=environment | {"PYTHONPATH": str(ROOT)},
             stdout=output,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
 import time
 import zlib
 from collections.abc import Mapping
@@ -87,6 +89,7 @@ def run_pixels(
     mapping: Mapping[str, str] | None = None,
     images: str | None = None,
     commit_rows: int = 4,
+    job: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> RunSummary:
     """A job with the stand-in, images at most four tokens large."""
@@ -94,5 +97,19 @@ def run_pixels(
     values: dict[str, Any] = {"overwrite": False, "retry_unscored": False, "say": str, **options}
     return run_job(
         [manifest], out, [Scorer("pixels", spec, stage)], {"scorer": stage.__name__}, images=images,
-        mapping=mapping or {}, job=JobConfig(commit_rows=commit_rows), **values,
+        mapping=mapping or {}, job=JobConfig.parse({"commit_rows": commit_rows, **(job or {})}),
+        **values,
     )  # fmt: skip
+
+
+if __name__ == "__main__":
+    # manifest, output folder, JSON of the job's options
+    from tests.support import standin
+
+    class Sluggish(standin.PixelStage):
+        """Slow enough for a cluster to change on the way."""
+
+        seconds = 0.3
+
+    where, into, options = sys.argv[1:]
+    standin.run_pixels(where, into, stage=Sluggish, say=print, job=json.loads(options))

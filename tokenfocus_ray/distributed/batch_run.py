@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +104,7 @@ class BatchRun:
                 if not isinstance(error, _SYSTEM):
                     raise  # the same would happen again
                 fruitless = 0 if self._pieces > before else fruitless + 1
-                cause = _first_line(error)
+                cause = _cause(error)
                 if fruitless >= FRUITLESS:
                     raise JobError(
                         f"scoring ended {fruitless} times without a single piece done: {cause}. "
@@ -280,8 +281,11 @@ def _publish(store: Store, part: int, pieces: Any, duplicates: list[int]) -> Non
     publish(store, part, pieces, duplicates)
 
 
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+def _cause(error: BaseException) -> str:
+    """What Ray says first, and what it quotes last: the exception of the process that died."""
+    first, *more = f"{type(error).__name__}: {error}".strip().splitlines()
+    last = next((line.strip() for line in reversed(more) if line.strip()), "")
+    return f"{first} ({last})" if re.match(r"[\w.]+(Error|Exception): ", last) else first
 
 
 def _own_error(error: BaseException | None) -> UserError | None:

@@ -44,7 +44,7 @@ from tokenfocus_ray.distributed.stages import (
     structs,
     with_errors,
 )
-from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.errors import ManifestError, OutputError
 from tokenfocus_ray.storage import Store
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class ReadPieces:
                     yield self._piece(unit, piece, last, table, seconds, piece in kept)
 
     def _tables(self, unit: Unit) -> Iterator[tuple[int, bool, pa.Table, float]]:
-        tables = read_unit(self.source, unit, self.rows)
+        tables = self._read(unit)
         started = time.perf_counter()
         table = next(tables, None)
         if table is None:
@@ -140,6 +140,19 @@ class ReadPieces:
             yield piece, following is None, table, seconds
             started = time.perf_counter()
             table, piece = following, piece + 1
+
+    def _read(self, unit: Unit) -> Iterator[pa.Table]:
+        """The unit's rows; where the store fails, from the table on at which it did."""
+        done = attempt = 0
+        while True:
+            try:
+                for table in itertools.islice(read_unit(self.source, unit, self.rows), done, None):
+                    yield table
+                    done, attempt = done + 1, 0
+                return
+            except ManifestError as error:
+                _pause_or_raise(error, attempt)
+                attempt += 1
 
     def _piece(
         self, unit: Unit, piece: int, last: bool, table: pa.Table, seconds: float, kept: bool
@@ -346,12 +359,16 @@ class CommitPieces:
             try:
                 return write()
             except OutputError as error:
-                decision = decide(error, attempt)
-                if decision.action is not Action.RETRY:
-                    raise
-                logger.warning("%s; %s; again", error, decision.reason)
-                time.sleep(decision.delay * random.uniform(0.5, 1.5))
+                _pause_or_raise(error, attempt)
         raise AssertionError
+
+
+def _pause_or_raise(error: Exception, attempt: int) -> None:
+    decision = decide(error, attempt)
+    if decision.action is not Action.RETRY:
+        raise error
+    logger.warning("%s; %s; again", error, decision.reason)
+    time.sleep(decision.delay * random.uniform(0.5, 1.5))
 
 
 def pack(head: Mapping[str, Any], table: pa.Table) -> pa.Table:
@@ -404,7 +421,8 @@ def piece_pipeline(
     # different shares of a CPU, so that Ray does not fuse reading with preparing: one unit would
     # then be prepared by one task
     # readers of a manifest without images are light, and Ray would start one a quarter of a CPU
-    readers = None if read.prepare else 1 + sum(int(pool.actors.max_size) for pool in pools)
+    actors = sum(int(pool.actors.max_size) for pool in pools)
+    readers = None if read.prepare else min(actors, len(units))
     dataset = ray.data.from_arrow(list(units)).map_batches(
         _on_arrow(read),
         batch_size=1,
