@@ -22,7 +22,8 @@ from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import ImageSpec
 from tokenfocus_ray.backbones.lora import WEIGHTS, check_adapters, check_taught, local_adapters
 from tokenfocus_ray.config import JobConfig, ScoringConfig
-from tokenfocus_ray.datasets.sources import Source, plan_source
+from tokenfocus_ray.datasets.sources import plan_source
+from tokenfocus_ray.datasets.units import Source
 from tokenfocus_ray.distributed.batch_run import BatchRun, Say
 from tokenfocus_ray.distributed.commits import COMMITS, INPUT, JOB, JOB_FILE, RUN_FILE
 from tokenfocus_ray.distributed.identity import check_identity

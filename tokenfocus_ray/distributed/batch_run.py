@@ -16,20 +16,14 @@ import pyarrow as pa
 import ray
 
 from tokenfocus_ray.config import JobConfig
-from tokenfocus_ray.datasets.sources import Source
+from tokenfocus_ray.datasets.units import Source
 from tokenfocus_ray.distributed.commits import Piece, publish
+from tokenfocus_ray.distributed.feeding import CommitPieces, PreparePieces, ReadPieces
 from tokenfocus_ray.distributed.guard import Attempts, Guard
 from tokenfocus_ray.distributed.ledger import Ledger
-from tokenfocus_ray.distributed.pieces import (
-    COMMIT_CPUS,
-    CommitPieces,
-    PreparePieces,
-    ReadPieces,
-    ScorePool,
-    piece_pipeline,
-    unit_table,
-)
+from tokenfocus_ray.distributed.pieces import unit_table
 from tokenfocus_ray.distributed.pools import Scorer, fewest_workers, passes
+from tokenfocus_ray.distributed.score_pieces import COMMIT_CPUS, ScorePool, piece_pipeline
 from tokenfocus_ray.distributed.session import cluster_gpus
 from tokenfocus_ray.distributed.stages import PrepareStage
 from tokenfocus_ray.errors import JobError, UserError

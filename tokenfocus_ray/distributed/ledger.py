@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tokenfocus_ray.datasets.sources import UNIT_ROWS, Unit
+from tokenfocus_ray.datasets.units import UNIT_ROWS, Unit
 from tokenfocus_ray.distributed.commits import (
     COMMITS,
     PIECES_KEY,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tokenfocus_ray.backbones.base import ImageSpec
 from tokenfocus_ray.config import JobConfig, PoolConfig
-from tokenfocus_ray.distributed.pieces import COMMIT_CPUS, PREPARE_CPUS, READ_CPUS
+from tokenfocus_ray.distributed.score_pieces import COMMIT_CPUS, PREPARE_CPUS, READ_CPUS
 from tokenfocus_ray.distributed.stages import ScoreStage
 from tokenfocus_ray.errors import ConfigError, did_you_mean
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tokenfocus_ray.datasets import sources
-from tokenfocus_ray.datasets.sources import Source, plan_source, read_unit
+from tokenfocus_ray.datasets.sources import plan_source
+from tokenfocus_ray.datasets.units import Source, read_unit
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tokenfocus_ray.datasets.sources import UNIT_ROWS, Unit
+from tokenfocus_ray.datasets.units import UNIT_ROWS, Unit
 from tokenfocus_ray.distributed.commits import (
     COMMITS,
     Piece,

@@ -9,11 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tokenfocus_ray.datasets.sources import Source, Unit, plan_source, read_unit
-from tokenfocus_ray.distributed import pieces
+from tokenfocus_ray.datasets.sources import plan_source
+from tokenfocus_ray.datasets.units import Source, Unit, read_unit
+from tokenfocus_ray.distributed import feeding
 from tokenfocus_ray.distributed.failures import STORE_TRIES
+from tokenfocus_ray.distributed.feeding import ReadPieces
 from tokenfocus_ray.distributed.ledger import UnitState
-from tokenfocus_ray.distributed.pieces import ReadPieces, unit_table, unpack
+from tokenfocus_ray.distributed.pieces import unit_table, unpack
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store
 
@@ -65,7 +67,7 @@ def test_store_that_fails_while_a_unit_is_read(
     pauses: list[float] = []
     monkeypatch.setattr("time.sleep", pauses.append)
     failing = Failing(after, STORE_TRIES - 1)
-    monkeypatch.setattr(pieces, "read_unit", failing)
+    monkeypatch.setattr(feeding, "read_unit", failing)
     assert read(source, tmp_path) == EXPECTED
     assert failing.reads == STORE_TRIES
     assert len(pauses) == STORE_TRIES - 1
@@ -76,7 +78,7 @@ def test_store_that_keeps_failing(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    monkeypatch.setattr(pieces, "read_unit", Failing(1, STORE_TRIES))
+    monkeypatch.setattr(feeding, "read_unit", Failing(1, STORE_TRIES))
     with pytest.raises(ManifestError, match="cannot be read"):
         read(source, tmp_path)
 

@@ -1,0 +1,163 @@
+"""The scoring actors, and the pipeline that feeds them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from tokenfocus_ray.distributed.failures import Action, decide
+from tokenfocus_ray.distributed.feeding import CommitPieces, PreparePieces, ReadPieces
+from tokenfocus_ray.distributed.guard import Guard
+from tokenfocus_ray.distributed.pieces import codes_of, pack, unpack
+from tokenfocus_ray.distributed.stages import DIED, ScoreStage, with_errors
+
+logger = logging.getLogger(__name__)
+
+#: Logical CPUs of a task.
+READ_CPUS, PREPARE_CPUS, COMMIT_CPUS = 0.25, 1.0, 0.25
+
+
+class ScorePieces:
+    """An actor that scores pieces."""
+
+    def __init__(self, name: str, index: int, make: Callable[[], ScoreStage], guard: Guard) -> None:
+        """Loads the scorer.
+
+        Args:
+            name: Of the backbone.
+            index: Its place among several.
+            make: Makes the stage; runs in the actor.
+            guard: Against rows that kill the process.
+        """
+        self._index, self._guard = index, guard
+        self._stage = functools.partial(make(), backbone=index)
+        self._head: dict[str, Any] = {}
+        self._metrics = _Metrics(name)
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Yields one piece at a time."""
+        for head, table in unpack(batch):
+            started, self._head = time.perf_counter(), head
+            scored = self._guard(head, table, self._scored, self._died)
+            seconds = time.perf_counter() - started
+            self._metrics.count(codes_of(scored, self._index), seconds)
+            yield pack(head | {"score_s": [*head["score_s"], seconds]}, scored)
+
+    def _died(self, table: pa.Table) -> pa.Table:
+        return self._stage(with_errors(table, self._index, "process_died", DIED))
+
+    def _scored(self, table: pa.Table) -> pa.Table:
+        try:
+            return self._stage(table)
+        except Exception as error:
+            decision = decide(error, 0, rows=table.num_rows)
+            logger.warning("%d rows: %s; %s", table.num_rows, decision.reason, error)
+            if decision.action is Action.LEAVE:
+                self._guard.spare(self._head, f"{type(error).__name__}: {error}")
+                logging.shutdown()
+                os._exit(1)  # not sys.exit, which a broken device can hang
+            if decision.action is Action.MARK:
+                message = f"{type(error).__name__}: {error}"[:500]
+                return self._stage(with_errors(table, self._index, "scoring_failed", message))
+            if decision.action is not Action.ISOLATE:
+                raise
+            first = error
+        each = [self._scored(table.slice(i, 1)) for i in range(table.num_rows)]
+        scored = pa.concat_tables(each)
+        if set(codes_of(scored, self._index)) == {"scoring_failed"}:
+            raise first  # not the rows' fault
+        return scored
+
+
+class _Metrics:
+    """What Prometheus collects from the actors, through Ray."""
+
+    def __init__(self, backbone: str) -> None:
+        from ray.util.metrics import Counter as Metric
+
+        about = "Rows by backbone and error code, 'ok' where scored."
+        self._rows = Metric("tokenfocus_rows", about, tag_keys=("backbone", "code"))
+        self._seconds = Metric(
+            "tokenfocus_score_seconds", "Time in the scorer.", tag_keys=("backbone",)
+        )
+        for metric in (self._rows, self._seconds):
+            metric.set_default_tags({"backbone": backbone})
+
+    def count(self, codes: Mapping[str, int], seconds: float) -> None:
+        """Adds a piece."""
+        for code, n in codes.items():
+            self._rows.inc(n, {"code": code})
+        if seconds > 0:
+            self._seconds.inc(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePool:
+    """The actors of one backbone.
+
+    Attributes:
+        name: Of the backbone.
+        index: Its place among several.
+        make: Makes the stage; runs in an actor.
+        guard: Against rows that kill the process.
+        actors: How many.
+        options: What each takes of the cluster.
+    """
+
+    name: str
+    index: int
+    make: Callable[[], ScoreStage]
+    guard: Guard
+    actors: ray.data.ActorPoolStrategy
+    options: Mapping[str, Any]
+
+
+def piece_pipeline(
+    units: Sequence[pa.Table],
+    read: ReadPieces,
+    prepare: PreparePieces | None,
+    pools: Sequence[ScorePool],
+    commit: CommitPieces,
+) -> ray.data.Dataset:
+    """Reading, preparing, scoring and committing as one streaming data set."""
+    # different shares of a CPU, so that Ray does not fuse reading with preparing: one unit would
+    # then be prepared by one task
+    # readers of a manifest without images are light, and Ray would start one a quarter of a CPU
+    actors = sum(int(pool.actors.max_size) for pool in pools)
+    readers = None if read.prepare else min(actors, len(units))
+    dataset = ray.data.from_arrow(list(units)).map_batches(
+        _on_arrow(read),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=PREPARE_CPUS if read.prepare else READ_CPUS,
+        compute=ray.data.TaskPoolStrategy(readers),
+    )
+    if prepare is not None:
+        dataset = dataset.map_batches(
+            _on_arrow(prepare), batch_size=1, batch_format="pyarrow", num_cpus=PREPARE_CPUS
+        )
+    for pool in pools:
+        dataset = dataset.map_batches(
+            ScorePieces,
+            fn_constructor_args=(pool.name, pool.index, pool.make, pool.guard),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=pool.actors,
+            **pool.options,
+        )
+    return dataset.map_batches(
+        _on_arrow(commit), batch_size=None, batch_format="pyarrow", num_cpus=COMMIT_CPUS
+    )
+
+
+def _on_arrow(stage: Any) -> Any:
+    """Ray's types know of batches of any format; ours take Arrow tables only."""
+    return stage
