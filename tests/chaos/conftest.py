@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from tests.support.sessions import session  # noqa: F401
+from tests.support.sessions import actors_end, session  # noqa: F401

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sessions import session  # noqa: F401
+from tests.support.sessions import actors_end, session  # noqa: F401
 from tokenfocus_ray.datasets.synthetic_files import write_benchmark
 
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from ray.exceptions import RayTaskError
 
+from tests.support.processes import driver
 from tests.support.standin import SlowStage, run_pixels
 from tokenfocus_ray.distributed.stages import ScoreStage
 from tokenfocus_ray.errors import ConfigError, JobError, OutputError, TokenFocusError
@@ -68,6 +69,16 @@ def test_what_fails_with_every_row_ends_the_job(tmp_path: Path) -> None:
     with pytest.raises(RayTaskError, match="no such kernel"):
         run_pixels(path, str(tmp_path / "out"))
     assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_a_job_that_failed_holds_nothing(tmp_path: Path) -> None:
+    """In a process of its own: pytest keeps what Ray logs, and with it what the job held."""
+    path = manifest(tmp_path / "in", ["raise:no such kernel", "raise:no such kernel"])
+    with driver([path, "out", "{}"], tmp_path, module="tests.support.standin") as process:
+        process.wait(timeout=200)
+    assert (
+        "RayTaskError(RuntimeError), and no actor is left" in (tmp_path / "output.txt").read_text()
+    )
 
 
 def test_a_broken_device_is_left(tmp_path: Path) -> None:

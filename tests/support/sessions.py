@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -18,3 +19,10 @@ def session(s3_server: S3Server) -> Iterator[None]:
             patch.setenv(name, value)
         with ray_session():
             yield
+
+
+@pytest.fixture(autouse=True)
+def actors_end() -> Iterator[None]:
+    """Actors of a job that failed end with what pytest kept of it, so that CPUs are free again."""
+    yield
+    gc.collect()

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.processes import titled, wait_for
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.config import JobConfig
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.distributed.batch import RunSummary, run_job
 from tokenfocus_ray.distributed.pools import Scorer
+from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.distributed.stages import ScoreStage
 from tokenfocus_ray.errors import PromptError, RowError
 from tokenfocus_ray.schema import ScoreRow
@@ -112,4 +114,9 @@ if __name__ == "__main__":
         seconds = 0.3
 
     where, into, options = sys.argv[1:]
-    standin.run_pixels(where, into, stage=Sluggish, say=print, job=json.loads(options))
+    with ray_session():
+        try:
+            standin.run_pixels(where, into, stage=Sluggish, say=print, job=json.loads(options))
+        except Exception as error:
+            wait_for(lambda: not titled("ray::MapWorker", os.getpid()), 60)
+            print(f"{type(error).__name__}, and no actor is left")

@@ -141,6 +141,46 @@ def evaluate(
     run(scores, labels, json)
 
 
+@app.command()
+def stack(
+    table: Annotated[str, typer.Option(help="Scores and labels: Parquet, .csv, .tsv, .jsonl.")],
+    target: Annotated[
+        str, typer.Option(help="Column of the label, or pattern of raters' columns.")
+    ],
+    features: Annotated[
+        list[str], typer.Option(help="Column of scores or pattern, such as 'm_*'; may be repeated.")
+    ],
+    group: Annotated[
+        str | None, typer.Option(help="Column whose equal values are never parted: the prompt.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the ensemble, local or s3://.")] = None,
+    json: Annotated[str | None, typer.Option(help="Also write the report to this file.")] = None,
+    method: Annotated[
+        str,
+        typer.Option(help="single, rank_mean, nnls, ridge, boosting, blend, or auto."),
+    ] = "auto",
+    metric: Annotated[
+        str, typer.Option(help="What to choose by: srcc, plcc, mean (of both), challenge.")
+    ] = "mean",
+    label_range: Annotated[
+        tuple[float, float] | None, typer.Option(help="Lowest and highest possible label.")
+    ] = None,
+    coverage: Annotated[float, typer.Option(help="Share of labels in the intervals.")] = 0.9,
+    folds: Annotated[int, typer.Option(min=2, help="Outer folds of whole groups.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Rounds of outer folds.")] = 5,
+) -> None:
+    """Stack columns of scores to one that follows human labels, and say how well it does."""
+    from tokenfocus_ray.cli.stack import stack as run
+    from tokenfocus_ray.config import StackConfig
+
+    config = StackConfig.parse(
+        {"method": method, "metric": metric, "label_range": label_range, "coverage": coverage,
+         "folds": folds, "seeds": seeds},
+        "options",
+    )  # fmt: skip
+    run(table, target=target, features=features, group=group, config=config, out=out, json_out=json)
+
+
 @data.command()
 def synthetic(
     out: Annotated[str, typer.Option(help="Folder for images, manifests and labels.")],

@@ -53,14 +53,14 @@ def evaluate(scores: str, labels: str, json_out: str | None = None) -> Evaluatio
     return report
 
 
-def read_parquet(path: str, columns: Iterable[str], needed: Iterable[str]) -> pa.Table:
+def read_parquet(path: str, columns: Iterable[str] | None, needed: Iterable[str]) -> pa.Table:
     """Some columns of a Parquet file, or of all Parquet files below a folder.
 
     Files and folders whose name starts with ``_`` or ``.`` are not data and are left out.
 
     Args:
         path: Local path or URI of a file or folder.
-        columns: The columns to read, as far as they are there.
+        columns: The columns to read, as far as they are there; None: all.
         needed: The columns without which there is no use in reading.
 
     Returns:
@@ -98,7 +98,7 @@ def read_parquet(path: str, columns: Iterable[str], needed: Iterable[str]) -> pa
         names = found.schema.names
         if not set(needed) <= set(names):
             return found.schema.empty_table()
-        return found.to_table(columns=[name for name in columns if name in names])
+        return found.to_table(columns=[name for name in columns or names if name in names])
     except (OSError, pa.ArrowException) as error:
         raise ManifestError(f"{path}: cannot be read as Parquet ({error}); give Parquet") from None
 

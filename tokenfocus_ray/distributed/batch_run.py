@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import re
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -93,6 +95,7 @@ class BatchRun:
                 while self._publish_ready() or self._publishing:
                     self._gather(wait=True)
             except ray.exceptions.RayError as error:
+                _let_go(error)
                 if (own := _own_error(error)) is not None:
                     raise own from error
                 if not isinstance(error, _SYSTEM):
@@ -273,6 +276,22 @@ class _Pace:
 @ray.remote(num_cpus=COMMIT_CPUS)
 def _publish(store: Store, part: int, pieces: Any, duplicates: list[int]) -> None:
     publish(store, part, pieces, duplicates)
+
+
+def _let_go(error: BaseException) -> None:
+    """Frees what the frames of a failed pipeline hold: its actors end once nobody refers to them.
+
+    Else they would keep their CPUs and GPUs for as long as a caller keeps the exception.
+    """
+    traceback.clear_frames(error.__traceback__)
+    causes, seen = [error.__cause__, error.__context__], {id(error)}
+    while causes:
+        cause = causes.pop()
+        if cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            cause.__traceback__ = None  # frames of Ray's threads, and those that called them
+            causes += [cause.__cause__, cause.__context__]
+    gc.collect()
 
 
 def _cause(error: BaseException) -> str:

@@ -1,0 +1,191 @@
+"""Meta-learners against scipy and scikit-learn; choices that are judged honestly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import optimize
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.linear_model import Ridge
+
+from tokenfocus_ray.ensemble import stackers
+from tokenfocus_ray.ensemble.features import Scaler, describe
+from tokenfocus_ray.ensemble.stackers import FITS, Training, group_folds, predict, ridge
+from tokenfocus_ray.ensemble.stacking import (
+    METHODS,
+    Method,
+    agreement,
+    blend_weights,
+    fit_stack,
+    nested_predictions,
+)
+from tokenfocus_ray.evaluation.correlation import srcc
+
+
+def table(
+    n: int = 400, noise: tuple[float, ...] = (0.6, 0.8, 1.0, 3.0), seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Columns that follow the labels with more and more noise; groups of four rows."""
+    generator = np.random.default_rng(seed)
+    groups = np.arange(n) // 4
+    labels = 3 + generator.normal(size=n // 4)[groups] * 0.5 + generator.normal(size=n) * 0.6
+    values = labels[:, None] + generator.normal(size=(n, len(noise))) * np.array(noise)
+    return values, np.clip(labels, 1, 5), groups
+
+
+def training(seed: int = 0) -> tuple[Training, Scaler]:
+    values, labels, groups = table(seed=seed)
+    scaler = Scaler.fit(values, labels)
+    return stackers.training_rows(scaler, values, labels, groups, seed), scaler
+
+
+@pytest.mark.parametrize("penalty", [0.1, 30.0, 1e4])
+def test_ridge_equals_scikit_learn(penalty: float) -> None:
+    rows, _ = training()
+    weights, bias = ridge(rows.scaled, rows.labels, penalty)
+    reference = Ridge(alpha=penalty).fit(rows.scaled, rows.labels)
+    np.testing.assert_allclose(weights, reference.coef_, atol=1e-10)
+    assert bias == pytest.approx(reference.intercept_, abs=1e-10)
+
+
+def test_nnls_equals_scipy() -> None:
+    rows, _ = training()
+    fitted = FITS["nnls"](rows)
+    weights, _ = optimize.nnls(rows.scaled, rows.labels - rows.labels.mean())
+    np.testing.assert_allclose(fitted["weights"], weights, atol=1e-10)
+    assert (fitted["weights"] >= 0).all()
+
+
+def test_trees_equal_scikit_learn() -> None:
+    """Plain arrays, walked by us, predict what the fitted model does."""
+    rows, scaler = training()
+    fitted = FITS["boosting"](rows)
+    model = GradientBoostingRegressor(**stackers._BOOSTING, random_state=0)
+    model.fit(rows.scaled, rows.labels)
+    values, _, _ = table(seed=1)
+    x = scaler.scaled(values)
+    found = predict("boosting", fitted, x, scaler.ranks(values))
+    np.testing.assert_allclose(found, model.predict(x), atol=1e-10)
+
+
+def test_rank_mean_ignores_scales_and_missing_values() -> None:
+    values, labels, groups = table()
+    scaler = Scaler.fit(values, labels)
+    plain = predict("rank_mean", {}, scaler.scaled(values), scaler.ranks(values))
+    warped = np.column_stack([np.exp(values[:, 0]), values[:, 1:] * 1000])
+    other = Scaler.fit(warped, labels)
+    again = predict("rank_mean", {}, other.scaled(warped), other.ranks(warped))
+    np.testing.assert_allclose(again, plain, atol=0.01)
+    some = values.copy()
+    some[0, 1:] = np.nan
+    alone = predict("rank_mean", {}, scaler.scaled(some), scaler.ranks(some))
+    assert alone[0] == scaler.ranks(values)[0, 0]
+    some[0] = np.nan
+    assert predict("rank_mean", {}, scaler.scaled(some), scaler.ranks(some))[0] == 0.5
+    assert np.isnan(fit_stack(values, labels, groups, "ridge", "mean", 0).predict(some)[0])
+
+
+def test_groups_stay_whole() -> None:
+    groups = np.array([5, 5, 7, 9, 9, 9, 2])
+    folds = group_folds(groups, 3, 0)
+    assert all(len(set(folds[groups == g])) == 1 for g in set(groups))
+    assert set(folds) == {0, 1, 2}
+    assert set(group_folds(groups, 100, 0)) == {0, 1, 2, 3}
+    np.testing.assert_array_equal(folds, group_folds(groups, 3, 0))
+
+
+def test_columns_are_put_on_one_footing() -> None:
+    """Turned, bounded, filled; constant and repeated columns are left out; each is said."""
+    values, labels, _ = table()
+    odd: dict[str, Any] = {
+        "good": values[:, 0],
+        "turned": -values[:, 1],
+        "constant": np.full(len(labels), 7.0),
+        "again": values[:, 0],
+        "empty": np.full(len(labels), np.nan),
+        "refused": np.where(np.arange(len(labels)) % 3 == 0, np.nan, values[:, 2]),
+        "wild": np.where(np.arange(len(labels)) == 5, 1e6, values[:, 3]),
+        "label": labels * 2,
+    }
+    columns = np.column_stack(list(odd.values()))
+    scaler = Scaler.fit(columns, labels)
+    assert [list(odd)[k] for k in scaler.kept] == ["good", "turned", "refused", "wild", "label"]
+    scaled = scaler.scaled(columns)
+    assert np.isfinite(scaled).all()
+    assert np.abs(scaled).max() < 5
+    assert all(srcc(column, labels) > 0.1 for column in scaled.T)
+    assert [str(note) for note in describe(list(odd), columns, labels)] == [
+        "turned: lower is better; turned",
+        "constant: is 7 in every row; left out",
+        "again: equals good; left out",
+        "empty: is empty; left out",
+        "refused: 134 of 400 values missing",
+        "wild: 1 outliers, such as 1e+06; bounded",
+        "label: follows the labels almost exactly: if it was made from them, leave it out, or "
+        "every figure here is an illusion",
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns(method: Method) -> None:
+    values, labels, groups = table()
+    new, new_labels, _ = table(seed=1)
+    stack = fit_stack(values, labels, groups, method, "mean", 0)
+    assert srcc(stack.predict(new), new_labels) > 0.7
+    assert sum(stack.weights.values()) == pytest.approx(1)
+    if method != "single":  # in the labels' units
+        assert np.abs(stack.predict(new) - new_labels).mean() < 0.5
+
+
+def test_auto_beats_each_column_where_they_differ() -> None:
+    values, labels, groups = table()
+    nested, _ = nested_predictions(values, labels, groups, "auto", "mean", 5, [0])
+    best = max(srcc(column, labels) for column in values.T)
+    assert srcc(nested[0], labels) > best + 0.03
+
+
+def test_auto_keeps_to_the_one_column_that_knows() -> None:
+    """Where a mean of ranks is ruined by twenty columns of noise."""
+    generator = np.random.default_rng(0)
+    values, labels, groups = table(noise=(0.4,))
+    values = np.column_stack([values, generator.normal(size=(len(labels), 20))])
+    best = srcc(values[:, 0], labels)
+    found = {}
+    for method in ("auto", "rank_mean"):
+        nested, _ = nested_predictions(values, labels, groups, method, "srcc", 5, [0])  # type: ignore[arg-type]
+        found[method] = srcc(nested[0], labels)
+    assert found["rank_mean"] < best - 0.2
+    assert found["auto"] > best - 0.02
+
+
+@pytest.mark.parametrize("method", ["auto", "ridge", "boosting"])
+def test_shuffled_labels_are_not_followed(method: Method) -> None:
+    """What is reported out of fold is nothing where there is nothing to learn."""
+    values, labels, groups = table(n=240)
+    found = []
+    for seed in range(4):
+        shuffled = np.random.default_rng(seed).permutation(labels)
+        nested, _ = nested_predictions(values, shuffled, groups, method, "mean", 5, [0])
+        found.append(srcc(nested[0], shuffled))
+    assert abs(np.mean(found)) < 0.1
+
+
+def test_blend_takes_the_part_that_agrees() -> None:
+    values, labels, _ = table()
+    standard = {"right": values[:, 0] - 3, "wrong": -values[:, 1] + 3}
+    weights = blend_weights(standard, labels, "srcc")
+    assert sum(weights.values()) == pytest.approx(1)
+    assert weights["right"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"), [("srcc", 1.0), ("plcc", 0.9), ("mean", 0.95), ("challenge", 1.0)]
+)
+def test_metrics(metric: Any, expected: float) -> None:
+    x = np.linspace(-3, 3, 60)
+    labels = 1 + 4 / (1 + np.exp(-6 * x))
+    assert agreement(x, labels, metric) == pytest.approx(expected, abs=0.06)
+    assert agreement(np.ones(60), labels, metric) == -1

@@ -1,0 +1,1 @@
+"""Members' scores to one score: stacking, blending, calibration; numpy, scipy, scikit-learn."""

@@ -1,0 +1,240 @@
+"""Fits an ensemble and says how good it is on groups that it did not see.
+
+Legend: N rows, S seeds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from tokenfocus_ray.config import StackConfig
+from tokenfocus_ray.ensemble.bundle import Ensemble
+from tokenfocus_ray.ensemble.calibration import Calibrator, conformal_radius, cross_calibrated
+from tokenfocus_ray.ensemble.features import FloatArray, Scaler
+from tokenfocus_ray.ensemble.stackers import INNER_FOLDS, group_folds
+from tokenfocus_ray.ensemble.stacking import fit_stack, nested_predictions
+from tokenfocus_ray.ensemble.table import StackTable
+from tokenfocus_ray.evaluation.correlation import correlations, srcc
+
+#: Resamples of an interval, and its two ends in percent.
+RESAMPLES, ENDS = 1000, (2.5, 97.5)
+_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class StackReport:
+    """How well a stacker follows the labels of groups that it did not see.
+
+    Figures are means over the seeds; intervals are of 95 %, by resampling groups.
+
+    Attributes:
+        n_rows: Rows with a label.
+        n_groups: Groups among them.
+        features: Columns that were used.
+        method: What was asked for.
+        chosen: What was chosen how often, over folds and seeds.
+        folds: Outer folds.
+        seeds: Rounds of outer folds.
+        srcc: Spearman's rank correlation.
+        srcc_low: Its interval.
+        srcc_high: Likewise.
+        plcc: Pearson's correlation, without any fit.
+        krcc: Kendall's tau-b.
+        best_single: The column with the best SRCC on all rows, turned where lower is better.
+        best_single_srcc: Its SRCC; a missing value stands at the column's median.
+        difference: SRCC of the stacker less that.
+        difference_low: Its interval.
+        difference_high: Likewise.
+        calibrated_srcc: SRCC after calibration, which may tie scores.
+        calibration_error: Mean distance of score and label over tenths of the scores.
+        coverage: Share of labels that the intervals are to hold.
+        measured_coverage: Share that they held, by curves and radii that saw nothing of the fold.
+        radius: Half the width of an interval.
+        fingerprint: Hash of the data.
+        notes: What was left out, turned or noticed.
+    """
+
+    n_rows: int
+    n_groups: int
+    features: tuple[str, ...]
+    method: str
+    chosen: dict[str, int]
+    folds: int
+    seeds: int
+    srcc: float
+    srcc_low: float
+    srcc_high: float
+    plcc: float
+    krcc: float
+    best_single: str
+    best_single_srcc: float
+    difference: float
+    difference_low: float
+    difference_high: float
+    calibrated_srcc: float
+    calibration_error: float
+    coverage: float
+    measured_coverage: float
+    radius: float
+    fingerprint: str
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what is not finite becomes None."""
+        plain = dataclasses.asdict(self)
+        return {
+            name: None if isinstance(v, float) and not math.isfinite(v) else v
+            for name, v in plain.items()
+        }
+
+
+def resampled_groups(
+    groups_N: NDArray[np.int64], count: int, seed: int
+) -> Iterator[NDArray[np.int64]]:
+    """Rows of groups drawn with replacement, as many groups as there are.
+
+    Args:
+        groups_N: Group of each row.
+        count: Resamples.
+        seed: Equal seeds draw equally.
+    """
+    order = np.argsort(groups_N, kind="stable")
+    _, starts = np.unique(groups_N[order], return_index=True)
+    members = np.split(order, starts[1:])
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        drawn = generator.integers(0, len(members), len(members))
+        yield np.concatenate([members[i] for i in drawn])
+
+
+def fit_ensemble(
+    table: StackTable,
+    config: StackConfig,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Ensemble, StackReport]:
+    """Judges a meta-learner by nested cross-validation, then fits it on all rows.
+
+    Args:
+        table: Features, labels and groups.
+        config: How a stacker is chosen and judged.
+        progress: Called after each outer fold.
+    """
+    values, labels, groups = table.values, table.labels, table.groups
+    method, metric, coverage = config.method, config.metric, config.coverage
+    nested_SN, chosen = nested_predictions(
+        values, labels, groups, method, metric, config.folds, range(config.seeds), progress
+    )
+    # rows of which every column is missing have no prediction
+    known = np.isfinite(nested_SN).all(axis=0)
+    nested_SN, own_labels, own_groups = nested_SN[:, known], labels[known], groups[known]
+    found = [correlations(one, own_labels) for one in nested_SN]
+    best, single_N = _best_single(table)
+    single_N = single_N[known]
+    best_srcc = srcc(single_N, own_labels)
+    mean = float(np.mean([one.srcc for one in found]))
+    intervals = _intervals(nested_SN, single_N, own_labels, own_groups)
+
+    mean_N = nested_SN.mean(axis=0)
+    inner = group_folds(own_groups, INNER_FOLDS, 0)
+    calibrated = cross_calibrated(mean_N, own_labels, inner, table.low, table.high)
+    residuals = own_labels - calibrated
+    radius = conformal_radius(residuals, coverage)
+    report = StackReport(
+        n_rows=len(labels),
+        n_groups=len(np.unique(groups)),
+        features=table.names,
+        method=method,
+        chosen=dict(Counter(chosen)),
+        folds=config.folds,
+        seeds=config.seeds,
+        srcc=mean,
+        srcc_low=intervals[0][0],
+        srcc_high=intervals[0][1],
+        plcc=float(np.mean([one.plcc for one in found])),
+        krcc=float(np.mean([one.krcc for one in found])),
+        best_single=best,
+        best_single_srcc=best_srcc,
+        difference=mean - best_srcc,
+        difference_low=intervals[1][0],
+        difference_high=intervals[1][1],
+        calibrated_srcc=srcc(calibrated, own_labels),
+        calibration_error=calibration_error(calibrated, own_labels),
+        coverage=coverage,
+        measured_coverage=_measured_coverage(residuals, inner, coverage),
+        radius=radius,
+        fingerprint=table.fingerprint(),
+        notes=tuple(str(note) for note in table.notes),
+    )
+    stack = fit_stack(values, labels, groups, method, metric, seed=0)
+    ensemble = Ensemble(
+        table.names,
+        stack,
+        Calibrator.fit(mean_N, own_labels, table.low, table.high),
+        radius,
+        coverage,
+        report.to_dict(),
+    )
+    return ensemble, report
+
+
+def _best_single(table: StackTable) -> tuple[str, FloatArray]:
+    scaler = Scaler.fit(table.values, table.labels)
+    scaled = scaler.scaled(table.values)
+    scores = [srcc(column, table.labels) for column in scaled.T]
+    best = int(np.nanargmax(scores))
+    return table.names[int(scaler.kept[best])], scaled[:, best]
+
+
+def _rank_correlation(ranks_N: FloatArray, other_N: FloatArray) -> float:
+    """Spearman's, of values of which the second are ranked once again."""
+    x, y = stats.rankdata(ranks_N), stats.rankdata(other_N)
+    x, y = x - x.mean(), y - y.mean()
+    below = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / below if below else math.nan
+
+
+def _intervals(
+    nested_SN: FloatArray, single_N: FloatArray, labels_N: FloatArray, groups_N: NDArray[np.int64]
+) -> list[tuple[float, float]]:
+    """Of the stacker's SRCC, and of its difference to the single column."""
+    means, differences = [], []
+    for rows in resampled_groups(groups_N, RESAMPLES, 0):
+        labels = labels_N[rows]
+        mean = np.mean([_rank_correlation(one[rows], labels) for one in nested_SN])
+        means.append(mean)
+        differences.append(mean - _rank_correlation(single_N[rows], labels))
+    ends = (np.nanpercentile(values, ENDS) for values in (means, differences))
+    return [(float(low), float(high)) for low, high in ends]
+
+
+def calibration_error(scores_N: FloatArray, labels_N: FloatArray) -> float:
+    """Mean distance of mean score and mean label, over tenths of the scores.
+
+    Args:
+        scores_N: On the labels' scale.
+        labels_N: Finite.
+    """
+    order = np.argsort(scores_N, kind="stable")
+    parts = np.array_split(order, min(_BINS, len(order)))
+    gaps = [abs(scores_N[part].mean() - labels_N[part].mean()) * len(part) for part in parts]
+    return float(sum(gaps) / len(order))
+
+
+def _measured_coverage(
+    residuals_N: FloatArray, folds_N: NDArray[np.int64], coverage: float
+) -> float:
+    held = np.zeros(len(residuals_N), bool)
+    for fold in np.unique(folds_N):
+        out = folds_N == fold
+        radius = conformal_radius(residuals_N[~out], coverage)
+        held[out] = np.abs(residuals_N[out]) <= radius
+    return float(held.mean())

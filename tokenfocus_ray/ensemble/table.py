@@ -1,0 +1,216 @@
+"""Any table of scores -> features, labels and groups, checked; what is left out is said.
+
+Legend: N rows, F feature columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tokenfocus_ray.ensemble.features import FloatArray, Note, describe
+from tokenfocus_ray.errors import ManifestError, did_you_mean
+
+#: Fewest rows and groups on which folds within folds make sense.
+MIN_ROWS, MIN_GROUPS = 20, 5
+MIN_FEATURES = 2
+#: Labels further out than so many interquartile ranges are impossible ones (Tukey's outer fence).
+FENCE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class StackTable:
+    """What a stacker is trained on.
+
+    Attributes:
+        names: [F] of the feature columns.
+        values: [N, F]; NaN where missing, refused or no number.
+        labels: [N] finite.
+        groups: [N] numbers.
+        rows: [N] where the rows stood in the table.
+        low: Of the labels' range.
+        high: Likewise.
+        notes: What was left out, turned, or noticed.
+    """
+
+    names: tuple[str, ...]
+    values: FloatArray
+    labels: FloatArray
+    groups: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    low: float
+    high: float
+    notes: tuple[Note, ...]
+
+    def fingerprint(self) -> str:
+        """Hash of features, labels and groups."""
+        digest = hashlib.sha256(repr(self.names).encode())
+        for array in (self.values, self.labels, self.groups):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def read_stack_table(
+    table: pa.Table,
+    *,
+    target: str,
+    features: Sequence[str],
+    group: str | None,
+    label_range: tuple[float, float] | None,
+    where: str,
+) -> StackTable:
+    """Takes features, labels and groups out of a table.
+
+    Args:
+        table: Columns of numbers; texts that are no numbers are missing values.
+        target: The human label's column, or a pattern of raters' columns, whose mean is taken.
+        features: Names or patterns such as ``m_*``.
+        group: Column whose equal values are never parted, the prompt; None: each row by itself.
+        label_range: Labels outside are impossible; None: those beyond the outer fences are.
+        where: The table, for messages.
+
+    Raises:
+        ManifestError: a column is missing, or there is too little to learn from.
+    """
+    raters = [c for c in table.column_names if fnmatchcase(c, target)]
+    for column, found_it in ((target, raters), (group, group in table.column_names)):
+        if column and not found_it:
+            near = did_you_mean(column, table.column_names)
+            raise ManifestError(f"{where}: there is no column {column!r}. {near}")
+    names = _matching(table.column_names, features, {*raters, group}, where)
+    ratings_NR = np.column_stack([numbers(table[name]) for name in raters])
+    low, high, impossible = _bounds(ratings_NR, label_range)
+    notes: list[Note] = []
+    for r, name in enumerate(raters):
+        if (bad := impossible[:, r]).any():
+            shown = ", ".join(f"{v:g}" for v in np.unique(ratings_NR[bad, r])[:5])
+            notes.append(
+                Note(name, f"{bad.sum()} impossible ratings ({shown}; {low:g}..{high:g} is usual); "
+                "not used")
+            )  # fmt: skip
+    usable = np.isfinite(ratings_NR) & ~impossible
+    keep = usable.any(axis=1)
+    if not keep.all():
+        notes.append(Note(target, f"{(~keep).sum()} rows without a usable label; left out"))
+    counts = np.maximum(usable.sum(axis=1), 1)
+    labels_N = np.where(usable, ratings_NR, 0.0).sum(axis=1) / counts
+    groups_N = _groups(table, group, where)
+    if group is None:
+        notes.append(Note(target, "no group is given: rows are taken for independent"))
+    values_NF = np.column_stack([numbers(table[name]) for name in names])[keep]
+    labels_N, groups_N = labels_N[keep], groups_N[keep]
+    _check_enough(labels_N, groups_N, target, group, where)
+    notes += describe(names, values_NF, labels_N)
+    found = StackTable(
+        tuple(names), values_NF, labels_N, groups_N, np.flatnonzero(keep), low, high, tuple(notes)
+    )
+    idle = {n.column for n in notes if n.what.endswith("left out")}
+    if len(different := [name for name in names if name not in idle]) < MIN_FEATURES:
+        raise ManifestError(
+            f"{where}: of the feature columns only {different} vary and differ from each other; a "
+            f"stacker needs {MIN_FEATURES}"
+        )
+    return found
+
+
+def _matching(
+    columns: Sequence[str], patterns: Sequence[str], taken: set[str | None], where: str
+) -> list[str]:
+    others = [c for c in columns if c not in taken]
+    names: dict[str, None] = {}
+    for pattern in patterns:
+        found = [c for c in others if fnmatchcase(c, pattern)]
+        if not found:
+            near = did_you_mean(pattern, others)
+            raise ManifestError(f"{where}: no column matches --features {pattern!r}. {near}")
+        names.update(dict.fromkeys(found))
+    if len(names) < MIN_FEATURES:
+        raise ManifestError(
+            f"{where}: --features {' '.join(patterns)} finds {list(names)} only; a stacker needs "
+            f"{MIN_FEATURES} columns"
+        )
+    return list(names)
+
+
+def numbers(column: pa.ChunkedArray[Any]) -> FloatArray:
+    """[N] float64; NaN for null, infinity, and text that is no number, such as a refusal."""
+    if not pa.types.is_floating(column.type):
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            column = pa.chunked_array(
+                [[_number(text) for text in column.to_pylist()]], pa.float64()
+            )
+        else:
+            try:
+                column = column.cast(pa.float64())
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                column = pa.chunked_array([pa.nulls(len(column), pa.float64())])
+    values_N = column.cast(pa.float64()).to_numpy()
+    return np.where(np.isfinite(values_N), values_N, np.nan)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def _bounds(
+    ratings_NR: FloatArray, given: tuple[float, float] | None
+) -> tuple[float, float, NDArray[np.bool_]]:
+    """Lowest and highest possible label, and which of the ratings are impossible."""
+    known = ratings_NR[np.isfinite(ratings_NR)]
+    if given is not None:
+        low, high = given
+        return low, high, (ratings_NR < low) | (ratings_NR > high)
+    if not len(known):
+        return 0.0, 0.0, np.zeros(ratings_NR.shape, bool)
+    first, third = np.percentile(known, (25, 75))
+    reach = FENCE * (third - first) or np.inf
+    impossible = (ratings_NR < first - reach) | (ratings_NR > third + reach)
+    possible = ratings_NR[np.isfinite(ratings_NR) & ~impossible]
+    return float(possible.min()), float(possible.max()), impossible
+
+
+def _groups(table: pa.Table, group: str | None, where: str) -> NDArray[np.int64]:
+    if group is None:
+        return np.arange(table.num_rows)
+    column = table[group]
+    if column.null_count:
+        raise ManifestError(
+            f"{where}: column {group!r} is empty in {column.null_count} rows; every row needs its "
+            f"group, or leave --group out"
+        )
+    _, numbers_N = np.unique(np.asarray(column.to_pylist(), dtype=str), return_inverse=True)
+    return numbers_N.astype(np.int64)
+
+
+def _check_enough(
+    labels_N: FloatArray,
+    groups_N: NDArray[np.int64],
+    target: str,
+    group: str | None,
+    where: str,
+) -> None:
+    n_groups = len(np.unique(groups_N))
+    if len(labels_N) < MIN_ROWS:
+        raise ManifestError(
+            f"{where}: {len(labels_N)} rows with a usable label in {target!r}; a stacker needs "
+            f"{MIN_ROWS}"
+        )
+    if (labels_N == labels_N[0]).all():
+        raise ManifestError(
+            f"{where}: every label in {target!r} is {labels_N[0]:g}; there is nothing to learn"
+        )
+    if n_groups < MIN_GROUPS:
+        raise ManifestError(
+            f"{where}: column {group!r} has {n_groups} different values; a stacker is judged on "
+            f"groups that it did not see, and needs {MIN_GROUPS}"
+        )
