@@ -143,13 +143,23 @@ def evaluate(
 
 @app.command()
 def stack(
-    table: Annotated[str, typer.Option(help="Scores and labels: Parquet, .csv, .tsv, .jsonl.")],
+    scores: Annotated[
+        list[str] | None, typer.Argument(help="Output folders of `tokenfocus score`.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Their human labels: a Parquet manifest, or EvalMuse .json.")
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(help="Or any table of scores and labels: Parquet, .csv, .tsv, .jsonl."),
+    ] = None,
     target: Annotated[
-        str, typer.Option(help="Column of the label, or pattern of raters' columns.")
-    ],
+        str | None, typer.Option(help="Its column of the label, or pattern of raters' columns.")
+    ] = None,
     features: Annotated[
-        list[str], typer.Option(help="Column of scores or pattern, such as 'm_*'; may be repeated.")
-    ],
+        list[str] | None,
+        typer.Option(help="Column of scores or pattern, such as 'm_*'; may be repeated."),
+    ] = None,
     group: Annotated[
         str | None, typer.Option(help="Column whose equal values are never parted: the prompt.")
     ] = None,
@@ -178,7 +188,10 @@ def stack(
          "folds": folds, "seeds": seeds},
         "options",
     )  # fmt: skip
-    run(table, target=target, features=features, group=group, config=config, out=out, json_out=json)
+    run(
+        scores or [], labels, table, target=target, features=features or [], group=group,
+        config=config, out=out, json_out=json,
+    )  # fmt: skip
 
 
 @data.command()

@@ -30,17 +30,12 @@ def evaluate(scores: str, labels: str, json_out: str | None = None) -> Evaluatio
         ManifestError: when either side cannot be read or they do not fit together.
         OutputError: when ``json_out`` cannot be written.
     """
-    from tokenfocus_ray.datasets.evalmuse import read_evalmuse
     from tokenfocus_ray.errors import OutputError
     from tokenfocus_ray.evaluation import evaluate_scores
-    from tokenfocus_ray.evaluation.labels import LABEL_COLUMNS
     from tokenfocus_ray.evaluation.report import NEEDED_SCORE_COLUMNS, SCORE_COLUMNS
 
     score_table = read_parquet(scores, SCORE_COLUMNS, NEEDED_SCORE_COLUMNS)
-    is_json = labels.lower().endswith(".json")
-    label_table = (
-        read_evalmuse(labels) if is_json else read_parquet(labels, LABEL_COLUMNS, ("total_scores",))
-    )
+    label_table = read_labels_table(labels)
     report = evaluate_scores(score_table, label_table, scores_source=scores, labels_source=labels)
     print_report(report)
     if json_out is not None:
@@ -51,6 +46,16 @@ def evaluate(scores: str, labels: str, json_out: str | None = None) -> Evaluatio
         except OSError as error:
             raise OutputError(f"cannot write {json_out}: {error}; choose a writable path") from None
     return report
+
+
+def read_labels_table(labels: str) -> pa.Table:
+    """Human labels from Parquet or EvalMuse's JSON, unchecked."""
+    from tokenfocus_ray.datasets.evalmuse import read_evalmuse
+    from tokenfocus_ray.evaluation.labels import LABEL_COLUMNS
+
+    if labels.lower().endswith(".json"):
+        return read_evalmuse(labels)
+    return read_parquet(labels, LABEL_COLUMNS, ("total_scores",))
 
 
 def read_parquet(path: str, columns: Iterable[str] | None, needed: Iterable[str]) -> pa.Table:

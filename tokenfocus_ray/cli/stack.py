@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 
 def stack(
-    table: str,
+    scores: Sequence[str],
+    labels: str | None,
+    table: str | None,
     *,
-    target: str,
+    target: str | None,
     features: Sequence[str],
     group: str | None,
     config: StackConfig,
@@ -26,6 +28,8 @@ def stack(
     """Fits an ensemble on a table, prints how good it is, and writes it.
 
     Args:
+        scores: Output folders of `tokenfocus score`; none with ``table``.
+        labels: Their human labels, as for `tokenfocus evaluate`.
         table: Parquet file or folder, ``.csv``, ``.tsv`` or ``.jsonl``; local or ``s3://``.
         target: See :func:`tokenfocus_ray.ensemble.table.read_stack_table`.
         features: Likewise.
@@ -35,18 +39,30 @@ def stack(
         json_out: Where the report goes as JSON; None for nowhere.
 
     Raises:
+        ConfigError: neither scores with labels nor a table with a target are given, or both.
         ManifestError: the table cannot be read, or there is too little to learn from.
         OutputError: the bundle or the report cannot be written.
     """
     from rich.progress import Progress
 
+    from tokenfocus_ray.ensemble.join import GROUP, TARGET
     from tokenfocus_ray.ensemble.judge import fit_ensemble
     from tokenfocus_ray.ensemble.table import read_stack_table
+    from tokenfocus_ray.errors import ConfigError
     from tokenfocus_ray.storage import Store
 
+    if table is not None and not scores and labels is None and target is not None and features:
+        where, read = table, read_table(table)
+    elif scores and labels is not None and table is None and target is None and group is None:
+        where, read = " + ".join(scores), labelled(scores, labels)
+        target, group, features = TARGET, GROUP, features or ("m_*",)
+    else:
+        raise ConfigError(
+            "give either SCORES... with --labels, or --table with --target and --features"
+        )
     found = read_stack_table(
-        read_table(table), target=target, features=features, group=group,
-        label_range=config.label_range, where=table,
+        read, target=target, features=features, group=group, label_range=config.label_range,
+        where=where,
     )  # fmt: skip
     with Progress(transient=True) as bar:
         task = bar.add_task("folds", total=None)
@@ -60,6 +76,16 @@ def stack(
         text = json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n"
         Store.of(json_out).write_bytes("", text.encode())
     return report
+
+
+def labelled(scores: Sequence[str], labels: str) -> pa.Table:
+    """Score tables joined with their labels."""
+    from tokenfocus_ray.cli.evaluate import read_labels_table, read_parquet
+    from tokenfocus_ray.ensemble.join import join_labels
+    from tokenfocus_ray.evaluation.labels import read_labels
+
+    tables = {where: read_parquet(where, None, ()) for where in scores}
+    return join_labels(tables, read_labels(read_labels_table(labels), labels))
 
 
 def read_table(path: str) -> pa.Table:

@@ -129,17 +129,21 @@ class Ledger:
         self.published = {int(m[1]) for m in matches if m}
         done = {u for part in self.published for u in self.parts[part]}
         self.states = {u.number: UnitState() for u in self.units if u.number not in done}
-        for name in self.commits.names():
-            if (piece := Piece.parse(name)) is None:
-                continue
+        found = [p for name in self.commits.names() if (p := Piece.parse(name)) is not None]
+        for piece in found:
             if piece.unit in done:  # killed after the part was written
-                self.commits.delete(name)
+                self.commits.delete(piece.name)
             elif piece.kept:
                 self.states[piece.unit].kept.add(piece.number)
-            elif piece.scored is not None:
-                self.note_scored(piece)
-            else:
+            elif piece.scored is None:
                 self._note(piece, None)
+        for piece in found:
+            if piece.scored is None or piece.unit in done:
+                continue
+            if piece.number in self.states[piece.unit].pieces:  # killed after it was finished
+                self.commits.delete(piece.name)
+            else:
+                self.note_scored(piece)
 
     def _note(self, piece: Piece, ids: NDArray[np.bytes_] | None) -> None:
         state = self.states[piece.unit]

@@ -128,11 +128,12 @@ def piece_pipeline(
     commit: CommitPieces,
 ) -> ray.data.Dataset:
     """Reading, preparing, scoring and committing as one streaming data set."""
-    # different shares of a CPU, so that Ray does not fuse reading with preparing: one unit would
-    # then be prepared by one task
-    # readers of a manifest without images are light, and Ray would start one a quarter of a CPU
+    # a reader of a manifest without images feeds more than one actor, and Ray would start as many
+    # as a quarter of a CPU each allows
     actors = sum(int(pool.actors.max_size) for pool in pools)
     readers = None if read.prepare else min(actors, len(units))
+    # reading and preparing take different shares of a CPU, so that Ray does not fuse them: one unit
+    # would then be prepared by one task
     dataset = ray.data.from_arrow(list(units)).map_batches(
         _on_arrow(read),
         batch_size=1,

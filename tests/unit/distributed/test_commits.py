@@ -245,6 +245,9 @@ def test_backbones_one_after_another(tmp_path: Path) -> None:
     assert files(tmp_path / COMMITS) == names
     write_commit(store, Piece(0, 0, False), scored("a"), None, backbones=3)
     assert files(tmp_path / COMMITS) == [Piece(0, 0, False).name, names[1]]
+    write_scored(store, Piece(0, 0, False, scored=1), first)  # killed before it was deleted
+    Ledger(store, units)
+    assert files(tmp_path / COMMITS) == [Piece(0, 0, False).name, names[1]]
 
 
 def test_a_part_whose_pieces_were_half_deleted(tmp_path: Path) -> None:
