@@ -150,7 +150,7 @@ def codes_in_source() -> set[str]:
                 if name in ("RowError", "ImageDecodeError", "PromptError"):
                     given = [*node.args[:1]]
                 elif name == "with_errors":
-                    given = [*node.args[1:2]]
+                    given = [*node.args[2:3]]
             elif isinstance(node, ast.Dict):
                 pairs = zip(node.keys, node.values, strict=True)
                 given = [v for k, v in pairs if getattr(k, "value", "") == "error_code"]

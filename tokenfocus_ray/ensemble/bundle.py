@@ -104,7 +104,7 @@ class Ensemble:
             "about": dict(self.about),
         }
         store = Store.of(folder)
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        contiguous = {name: np.array(array, order="C") for name, array in arrays.items()}
         store.write_bytes(TENSORS, save_tensors(contiguous))
         store.write_json(JSON, values)
 
