@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,9 @@ from tokenfocus_ray.ensemble.features import FloatArray, Scaler
 from tokenfocus_ray.ensemble.stackers import INNER_FOLDS, group_folds
 from tokenfocus_ray.ensemble.stacking import fit_stack, nested_predictions
 from tokenfocus_ray.ensemble.table import StackTable
+from tokenfocus_ray.evaluation.bootstrap import ENDS, RESAMPLES, resampled_groups
+from tokenfocus_ray.evaluation.calibration import calibration_error
 from tokenfocus_ray.evaluation.correlation import correlations, srcc
-
-#: Resamples of an interval, and its two ends in percent.
-RESAMPLES, ENDS = 1000, (2.5, 97.5)
-_BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +93,6 @@ class StackReport:
             name: None if isinstance(v, float) and not math.isfinite(v) else v
             for name, v in plain.items()
         }
-
-
-def resampled_groups(
-    groups_N: NDArray[np.int64], count: int, seed: int
-) -> Iterator[NDArray[np.int64]]:
-    """Rows of groups drawn with replacement, as many groups as there are.
-
-    Args:
-        groups_N: Group of each row.
-        count: Resamples.
-        seed: Equal seeds draw equally.
-    """
-    order = np.argsort(groups_N, kind="stable")
-    _, starts = np.unique(groups_N[order], return_index=True)
-    members = np.split(order, starts[1:])
-    generator = np.random.default_rng(seed)
-    for _ in range(count):
-        drawn = generator.integers(0, len(members), len(members))
-        yield np.concatenate([members[i] for i in drawn])
 
 
 def fit_ensemble(
@@ -214,19 +193,6 @@ def _intervals(
         differences.append(mean - _rank_correlation(single_N[rows], labels))
     ends = (np.nanpercentile(values, ENDS) for values in (means, differences))
     return [(float(low), float(high)) for low, high in ends]
-
-
-def calibration_error(scores_N: FloatArray, labels_N: FloatArray) -> float:
-    """Mean distance of mean score and mean label, over tenths of the scores.
-
-    Args:
-        scores_N: On the labels' scale.
-        labels_N: Finite.
-    """
-    order = np.argsort(scores_N, kind="stable")
-    parts = np.array_split(order, min(_BINS, len(order)))
-    gaps = [abs(scores_N[part].mean() - labels_N[part].mean()) * len(part) for part in parts]
-    return float(sum(gaps) / len(order))
 
 
 def _measured_coverage(
