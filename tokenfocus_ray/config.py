@@ -163,7 +163,10 @@ class JobConfig(PoolConfig):
 
 
 def load_score_config(
-    path: str | None, overrides: Mapping[str, Any] | None = None, **job: Any
+    path: str | None,
+    overrides: Mapping[str, Any] | None = None,
+    brought: Mapping[str, ScoringConfig] | None = None,
+    **job: Any,
 ) -> tuple[dict[str, ScoringConfig], JobConfig]:
     """Reads a YAML file of :class:`ScoringConfig`, with :class:`JobConfig` under ``job``.
 
@@ -173,6 +176,7 @@ def load_score_config(
     Args:
         path: The file; None for none.
         overrides: Fields of the former that win over the file's.
+        brought: Backbones of an ensemble, of which nothing can be changed; none: the file's.
         **job: Fields of the latter, likewise.
 
     Returns:
@@ -187,6 +191,13 @@ def load_score_config(
     several = _mapping(values.pop("backbones", None), f"{where}: backbones")
     pace = JobConfig.parse({**below, **job}, f"{where}: job")
     overrides = overrides or {}
+    if brought:
+        if given := [*values, *(["backbones"] if several else []), *overrides]:
+            raise ConfigError(
+                f"{where}: the ensemble brings its backbones as it was fitted on them, so "
+                f"{', '.join(given)} cannot be given; only 'job' can"
+            )
+        return dict(brought), pace
     if not several:
         values |= overrides
         if "backbone" not in values:

@@ -139,6 +139,15 @@ _SCORE_COLUMNS: dict[str, pa.DataType] = {
 #: The columns that scoring adds; everything else in the input passes through.
 SCORE_SCHEMA = pa.schema(_SCORE_COLUMNS)
 
+#: The columns that an ensemble adds, and fills ``score`` and ``element_scores`` anew.
+ENSEMBLE_COLUMNS: dict[str, pa.DataType] = {
+    "score_low": _F,
+    "score_high": _F,
+    "element_low": _LF,
+    "element_high": _LF,
+    "element_present": pa.list_(pa.bool_()),
+}
+
 
 def sample_id(image_ref: str | bytes, prompt: str) -> str:
     """Stable id of a sample that brings none: 128 bits of SHA-256 over image reference and prompt.
@@ -154,6 +163,15 @@ def sample_id(image_ref: str | bytes, prompt: str) -> str:
     ref = image_ref.encode("utf-8", "surrogatepass") if isinstance(image_ref, str) else image_ref
     text = prompt.encode("utf-8", "surrogatepass")
     return hashlib.sha256(len(ref).to_bytes(8, "big") + ref + text).hexdigest()[:32]
+
+
+def backbone_label(backbone: str) -> str:
+    """A backbone's name as part of file names and columns.
+
+    >>> backbone_label("Qwen/Qwen2.5-VL-7B-Instruct"), backbone_label("/models/mine/")
+    ('Qwen2_5-VL-7B-Instruct', 'mine')
+    """
+    return backbone.rstrip("/").rpartition("/")[2].replace(".", "_")
 
 
 def parse_elements(value: Any) -> list[Element] | None:

@@ -37,8 +37,15 @@ _THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
-    """One file to read; ``data`` where it is yet to be written."""
+class File:
+    """One file to read.
+
+    Attributes:
+        uri: For any process.
+        base: Folder that relative image paths start from.
+        size: In bytes.
+        data: Its content, where it is yet to be written.
+    """
 
     uri: str
     base: str
@@ -66,9 +73,9 @@ def plan_source(
     """
     if images is not None:
         images = _check_folder(images)
-    files: list[_File] = []
+    files: list[File] = []
     for number, uri in enumerate(manifests):
-        files += _files_of(uri, images, mapping, keep.child(f"{number}.parquet"))
+        files += files_of(uri, images, mapping, keep.child(f"{number}.parquet"))
     kinds = {PurePosixPath(f.uri).suffix for f in files}
     if len(kinds) > 1:
         raise ManifestError(
@@ -97,8 +104,18 @@ def _unreadable(store: Store, error: Exception) -> ManifestError:
     return ManifestError(f"{public(store.uri)!r} cannot be read: {cause}; {remedy}")
 
 
-def _files_of(uri: str, images: str | None, mapping: Mapping[str, str], keep: Store) -> list[_File]:
-    """The Parquet files or tar shards that a manifest is, or becomes."""
+def files_of(uri: str, images: str | None, mapping: Mapping[str, str], keep: Store) -> list[File]:
+    """The Parquet files or tar shards that a manifest is, or becomes.
+
+    Args:
+        uri: Of a file or folder, local or ``s3://``.
+        images: Folder that relative image paths start from; None: that of the manifest.
+        mapping: Role -> column name.
+        keep: Where a text manifest will lie as Parquet.
+
+    Raises:
+        ManifestError: there is nothing to read.
+    """
     store = Store.of(uri)
     try:
         info = store.filesystem.get_file_info(store.root)
@@ -111,7 +128,7 @@ def _files_of(uri: str, images: str | None, mapping: Mapping[str, str], keep: St
     base = images or _parent(store.uri)
     suffix = PurePosixPath(store.uri).suffix
     if suffix in (".parquet", ".tar"):
-        return [_File(_anywhere(store), base, info.size)]
+        return [File(_anywhere(store), base, info.size)]
     if suffix in TEXTS:
         return [_as_parquet(_read_text(store, mapping), base, keep)]
     raise ManifestError(
@@ -133,7 +150,7 @@ def _parent(uri: str) -> str:
 
 def _files_below(
     folder: Store, images: str | None, mapping: Mapping[str, str], keep: Store
-) -> list[_File]:
+) -> list[File]:
     """What a folder holds, the first that is there: tar shards, captioned images, Parquet, text."""
     selector = fs.FileSelector(folder.root, recursive=True)
     found: dict[str, int] = {}
@@ -148,13 +165,13 @@ def _files_below(
     for name in names:
         by_suffix.setdefault(PurePosixPath(name).suffix.lower(), []).append(name)
     if tars := by_suffix.get(".tar"):
-        return [_File(_anywhere(folder.child(n)), base, found[n]) for n in tars]
+        return [File(_anywhere(folder.child(n)), base, found[n]) for n in tars]
     pictures = [n for n in names if PurePosixPath(n).suffix.lower() in IMAGES]
     captions = {str(PurePosixPath(n).with_suffix("")) for n in by_suffix.get(".txt", ())}
     if any(str(PurePosixPath(n).with_suffix("")) in captions for n in pictures):
         return [_as_parquet(_captioned(folder, pictures, captions), base, keep)]
     if parquet := by_suffix.get(".parquet"):
-        return [_File(_anywhere(folder.child(n)), base, found[n]) for n in parquet]
+        return [File(_anywhere(folder.child(n)), base, found[n]) for n in parquet]
     texts = [n for s in (".csv", ".tsv", ".jsonl") for n in by_suffix.get(s, ())]
     if len(texts) == 1:
         return [_as_parquet(_read_text(folder.child(texts[0]), mapping), base, keep)]
@@ -186,14 +203,14 @@ def _read_text(store: Store, mapping: Mapping[str, str]) -> pa.Table:
     return table
 
 
-def _as_parquet(table: pa.Table, base: str, keep: Store) -> _File:
+def _as_parquet(table: pa.Table, base: str, keep: Store) -> File:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=UNIT_ROWS)
     data = sink.getvalue().to_pybytes()
-    return _File(keep.uri, base, len(data), data)
+    return File(keep.uri, base, len(data), data)
 
 
-def _of_tars(files: Sequence[_File], mapping: Mapping[str, str], where: str) -> Source:
+def _of_tars(files: Sequence[File], mapping: Mapping[str, str], where: str) -> Source:
     roles = {role: name for role, name in mapping.items() if name in TAR_COLUMNS}
     fields = {
         role: name for role, name in mapping.items() if role in CONVENTIONS and role not in roles
@@ -207,10 +224,29 @@ def _of_tars(files: Sequence[_File], mapping: Mapping[str, str], where: str) -> 
     return Source(where, find_columns(schema.names, mapping, where), schema, units, fingerprint)
 
 
-def _of_parquet(files: Sequence[_File], mapping: Mapping[str, str], where: str) -> Source:
+def _of_parquet(files: Sequence[File], mapping: Mapping[str, str], where: str) -> Source:
+    footers, schema, fingerprint = look_at(files)
+    columns = find_columns(schema.names, mapping, where)
+    units: list[Unit] = []
+    for file, own in zip(files, footers, strict=True):
+        sizes = [own.row_group(i).num_rows for i in range(own.num_row_groups)]
+        for groups, start, n_rows in _runs(sizes, columns.image is not None):
+            units.append(Unit(len(units), file.uri, groups, start, n_rows, file.base))
+    if not units:
+        raise ManifestError(f"manifest {where!r} has no rows")
+    inputs = {f.uri.rpartition("/")[2]: f.data for f in files if f.data is not None}
+    return Source(where, columns, schema, tuple(units), fingerprint, inputs)
+
+
+def look_at(files: Sequence[File]) -> tuple[list[pq.FileMetaData], pa.Schema, dict[str, Any]]:
+    """Footers of Parquet files, the schema that holds all their columns, and a fingerprint.
+
+    Raises:
+        ManifestError: one cannot be read, or its columns do not fit the first's.
+    """
     with ThreadPoolExecutor(_THREADS) as pool:
-        footers = list(pool.map(_footer, files))
-    schemas = [footer.schema.to_arrow_schema().remove_metadata() for footer in footers]
+        footers = list(pool.map(footer, files))
+    schemas = [own.schema.to_arrow_schema().remove_metadata() for own in footers]
     schema = schemas[0]
     for file, other in zip(files, schemas, strict=True):
         try:
@@ -218,26 +254,22 @@ def _of_parquet(files: Sequence[_File], mapping: Mapping[str, str], where: str) 
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ManifestError(
                 f"{public(file.uri)}: its columns do not fit those of {public(files[0].uri)}: "
-                f"{error}; score them one after another"
+                f"{error}; take them one after another"
             ) from error
-    columns = find_columns(schema.names, mapping, where)
-    units: list[Unit] = []
-    for file, footer in zip(files, footers, strict=True):
-        sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
-        for groups, start, n_rows in _runs(sizes, columns.image is not None):
-            units.append(Unit(len(units), file.uri, groups, start, n_rows, file.base))
-    if not units:
-        raise ManifestError(f"manifest {where!r} has no rows")
     fingerprint = {
         "files": len(files),
-        "rows": sum(footer.num_rows for footer in footers),
+        "rows": sum(own.num_rows for own in footers),
         "content": _digest(map(_summary, files, footers)),
     }
-    inputs = {f.uri.rpartition("/")[2]: f.data for f in files if f.data is not None}
-    return Source(where, columns, schema, tuple(units), fingerprint, inputs)
+    return footers, schema, fingerprint
 
 
-def _footer(file: _File) -> pq.FileMetaData:
+def footer(file: File) -> pq.FileMetaData:
+    """The footer of a Parquet file.
+
+    Raises:
+        ManifestError: it cannot be read.
+    """
     store = Store.of(file.uri)
     try:
         if file.data is not None:
@@ -277,17 +309,17 @@ def _runs(sizes: Sequence[int], has_bytes: bool) -> Iterator[tuple[tuple[int, ..
         yield tuple(waiting), 0, sum(sizes[g] for g in waiting)
 
 
-def _summary(file: _File, footer: pq.FileMetaData) -> tuple[Any, ...]:
+def _summary(file: File, own: pq.FileMetaData) -> tuple[Any, ...]:
     """What tells a rewritten file from the same one: layout and statistics of every column."""
     columns = []
-    for g in range(footer.num_row_groups):
-        group = footer.row_group(g)
-        for c in range(footer.num_columns):
+    for g in range(own.num_row_groups):
+        group = own.row_group(g)
+        for c in range(own.num_columns):
             column = group.column(c)
             found = column.statistics
             bounds = (found.min_raw, found.max_raw) if found and found.has_min_max else None
             columns.append((column.total_compressed_size, repr(bounds)))
-    return file.uri.rpartition("/")[2], file.size, footer.num_rows, columns
+    return file.uri.rpartition("/")[2], file.size, own.num_rows, columns
 
 
 def _digest(values: Any) -> str:

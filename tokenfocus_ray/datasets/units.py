@@ -71,11 +71,11 @@ class Source:
         return self.columns.image is not None
 
 
-def read_unit(source: Source, unit: Unit, rows: int) -> Iterator[pa.Table]:
+def read_unit(schema: pa.Schema, unit: Unit, rows: int) -> Iterator[pa.Table]:
     """The unit's rows, at most ``rows`` at a time, in their order.
 
     Args:
-        source: Of which the unit is.
+        schema: Of the source or table that the unit is of.
         unit: What to read.
         rows: Most rows of a table; all but the last have as many.
 
@@ -85,11 +85,11 @@ def read_unit(source: Source, unit: Unit, rows: int) -> Iterator[pa.Table]:
     store = Store.of(unit.uri)
     try:
         if not unit.groups:
-            yield from read_tar(store, source.schema, rows)
+            yield from read_tar(store, schema, rows)
             return
         with pq.ParquetFile(store.root, filesystem=store.filesystem) as file:
             batches = file.iter_batches(rows, row_groups=list(unit.groups))
-            yield from _slices(batches, unit, source.schema, rows)
+            yield from _slices(batches, unit, schema, rows)
     except (OSError, pa.ArrowException) as error:
         cause, remedy = store.explain(error)
         where = f", row groups {list(unit.groups)}" if unit.groups else ""

@@ -7,20 +7,16 @@ Launched again with the same configuration it goes on where it stood; see
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow.dataset as pads
 import ray
 
-from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.backbones.base import ImageSpec
-from tokenfocus_ray.backbones.lora import WEIGHTS, check_adapters, check_taught, local_adapters
 from tokenfocus_ray.config import JobConfig, ScoringConfig
 from tokenfocus_ray.datasets.sources import plan_source
 from tokenfocus_ray.datasets.units import Source
@@ -29,11 +25,19 @@ from tokenfocus_ray.distributed.commits import COMMITS, INPUT, JOB, JOB_FILE, RU
 from tokenfocus_ray.distributed.identity import check_identity
 from tokenfocus_ray.distributed.ledger import Ledger, reopen
 from tokenfocus_ray.distributed.pools import Scorer, check_budget
+from tokenfocus_ray.distributed.scorers import (
+    anywhere,
+    check_ensemble,
+    check_features,
+    check_scales,
+    check_scorer,
+    scoring_identity,
+)
 from tokenfocus_ray.distributed.session import cluster_gpus, ray_session
 from tokenfocus_ray.distributed.stages import ScoreStage
-from tokenfocus_ray.errors import ConfigError, OutputError
-from tokenfocus_ray.scoring.levels import LevelVocabulary
-from tokenfocus_ray.scoring.prompt import asked
+from tokenfocus_ray.ensemble.bundle import Ensemble
+from tokenfocus_ray.ensemble.columns import feature_names
+from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
 
 
@@ -74,6 +78,7 @@ def score_manifest(
     images: str | None = None,
     mapping: Mapping[str, str] | None = None,
     job: JobConfig | None = None,
+    ensemble: Ensemble | None = None,
     overwrite: bool = False,
     retry_unscored: bool = False,
     say: Say = print,
@@ -87,6 +92,8 @@ def score_manifest(
         images: Folder that relative image paths start from; each manifest's own by default.
         mapping: Role -> column name, see :mod:`~tokenfocus_ray.datasets.manifest`.
         job: Workers and pace.
+        ensemble: What makes one score of the members', with an interval; see
+            :func:`~tokenfocus_ray.ensemble.merge.merge`.
         overwrite: Whether to delete an earlier job's scores in ``out``.
         retry_unscored: Whether to score rows again whose image a store did not hand out.
         say: Takes lines of progress.
@@ -94,25 +101,34 @@ def score_manifest(
     Raises:
         ManifestError: a manifest cannot be read or lacks columns.
         OutputError: ``out`` is not writable, or holds something else.
-        ConfigError: ``out`` holds scores of another configuration or input; or the session is too
-            small for the workers.
+        ConfigError: ``out`` holds scores of another configuration or input; the session is too
+            small for the workers; or the ensemble is of other members.
         BackboneError, AdapterError, LevelError: the scorer cannot be built.
         JobError: the job ended before all rows were scored; launching it again goes on.
     """
-    several = {config.backbone: config} if isinstance(config, ScoringConfig) else dict(config)
+    given = {config.backbone: config} if isinstance(config, ScoringConfig) else dict(config)
+    several = {name: anywhere(one) for name, one in given.items()}
     check_scales(several)
     scorers = [
         Scorer(name, check_scorer(one), functools.partial(ScoreStage, one))
         for name, one in several.items()
     ]
-    each = {name: _identity(one) for name, one in several.items()}
+    each = {name: scoring_identity(one) for name, one in several.items()}
     identity = {f"{name}.{k}": v for name, values in each.items() for k, v in values.items()}
     if len(each) == 1:
         (identity,) = each.values()
+    if ensemble is not None:
+        check_ensemble(ensemble, each)
+        identity["ensemble"] = ensemble.fingerprint()
+    members = {
+        name if len(several) > 1 else one.backbone: list(one.adapters) or ["base"]
+        for name, one in several.items()
+    }
     return run_job(
         [manifest] if isinstance(manifest, str) else manifest,
         out, scorers, identity, images=images, mapping=mapping or {}, job=job or JobConfig(),
-        overwrite=overwrite, retry_unscored=retry_unscored, say=say,
+        ensemble=ensemble, features=feature_names(members), overwrite=overwrite,
+        retry_unscored=retry_unscored, say=say,
     )  # fmt: skip
 
 
@@ -125,6 +141,8 @@ def run_job(
     images: str | None,
     mapping: Mapping[str, str],
     job: JobConfig,
+    ensemble: Ensemble | None = None,
+    features: Collection[str] = (),
     overwrite: bool,
     retry_unscored: bool,
     say: Say,
@@ -139,6 +157,8 @@ def run_job(
         images: See :func:`score_manifest`.
         mapping: Likewise.
         job: Likewise.
+        ensemble: Likewise.
+        features: Columns to stack that the scorers make.
         overwrite: Likewise.
         retry_unscored: Likewise.
         say: Likewise.
@@ -146,6 +166,8 @@ def run_job(
     started = time.monotonic()
     store = Store.of(out if "://" in out else os.path.abspath(out))
     source = plan_source(manifests, images, mapping, store.child(INPUT))
+    if ensemble is not None:
+        check_features(ensemble, features, source.schema.names)
     everything = {
         **identity,
         **{f"input.{name}": value for name, value in source.fingerprint.items()},
@@ -171,7 +193,7 @@ def run_job(
             if ledger is None:
                 _begin(store, source, everything)
                 ledger = Ledger(store, source.units)
-            run = BatchRun(store, source, scorers, job, ledger, say)
+            run = BatchRun(store, source, scorers, job, ledger, say, ensemble)
             run.finish()
             launch = run.record()
     store.delete(COMMITS)
@@ -190,69 +212,6 @@ def _begin(store: Store, source: Source, identity: Mapping[str, Any]) -> None:
     for name, data in source.inputs.items():
         store.write_bytes(f"{INPUT}/{name}", data)
     store.write_json(JOB_FILE, identity)
-
-
-def _identity(config: ScoringConfig) -> dict[str, Any]:
-    """What scores depend on, flat: options, weights, adapters, wording."""
-    from tokenfocus_ray.scoring.prompt import PromptTemplate
-
-    values: dict[str, Any] = config.model_dump(mode="json")
-    for name in ("total_levels", "element_levels"):  # questions name them in their order
-        values[name] = [list(pair) for pair in values[name].items()]
-    adapters = values.pop("adapters")
-    values |= {f"adapters.{name}": _content(folder) for name, folder in adapters.items()}
-    source = registry.resolve(config.backbone, config.revision)
-    values["weights"] = source.revision
-    values["template"] = PromptTemplate(structure=config.structure).fingerprint()
-    return values
-
-
-def _content(adapter: str) -> str:
-    """Hash of an adapter's weights, wherever they lie."""
-    data = Store.of(adapter).read_bytes(WEIGHTS)
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-def check_scorer(config: ScoringConfig) -> ImageSpec:
-    """Finds what would make every actor fail, before one is started and without the weights.
-
-    Returns:
-        How the backbone wants its images.
-
-    Raises:
-        BackboneError, AdapterError, LevelError: as the actors would.
-    """
-    source = registry.resolve(config.backbone, config.revision)
-    spec = registry.image_spec(source, config.max_visual_tokens)
-    with local_adapters(config.adapters) as folders:
-        check_adapters(folders)
-        check_taught(folders, config.backbone, asked(config))
-    tokenizer = registry.load_tokenizer(source)
-    context = registry.family_class(source.family).markup.before_answer
-    for levels in (config.total_levels, config.element_levels):
-        LevelVocabulary.of(levels).token_ids(
-            lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]),
-            context,
-            source.name,
-        )
-    return spec
-
-
-def check_scales(configs: Mapping[str, ScoringConfig]) -> None:
-    """Scores of several backbones are averaged, so their levels must have the same values.
-
-    Raises:
-        ConfigError: with the values of two that differ.
-    """
-    for kind in ("total_levels", "element_levels"):
-        values = {name: list(getattr(c, kind).values()) for name, c in configs.items()}
-        (first, wanted), *rest = values.items()
-        for name, found in rest:
-            if found != wanted:
-                raise ConfigError(
-                    f"backbones {first!r} and {name!r} have {kind} of the values {wanted} and "
-                    f"{found}; give both the same, since their scores are averaged"
-                )
 
 
 def check_clearable(store: Store, inputs: Sequence[str]) -> None:

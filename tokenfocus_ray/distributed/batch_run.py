@@ -28,6 +28,7 @@ from tokenfocus_ray.distributed.pools import Scorer, fewest_workers, passes
 from tokenfocus_ray.distributed.score_pieces import COMMIT_CPUS, ScorePool, piece_pipeline
 from tokenfocus_ray.distributed.session import cluster_gpus
 from tokenfocus_ray.distributed.stages import PrepareStage
+from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import JobError, UserError
 from tokenfocus_ray.storage import Store
 
@@ -58,6 +59,7 @@ class BatchRun:
         job: Workers and pace.
         ledger: What is done.
         say: Takes lines of progress.
+        ensemble: What makes one score of the members', if anything.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class BatchRun:
         job: JobConfig,
         ledger: Ledger,
         say: Say,
+        ensemble: Ensemble | None = None,
     ) -> None:
+        self._ensemble = ensemble
         self._store, self._source, self._scorers = store, source, tuple(scorers)
         self._job, self._ledger, self._say = job, ledger, say
         self._publishing: dict[Any, int] = {}
@@ -95,8 +99,8 @@ class BatchRun:
                 while self._publish_ready() or self._publishing:
                     self._gather(wait=True)
             except ray.exceptions.RayError as error:
-                _let_go(error)
-                if (own := _own_error(error)) is not None:
+                let_go(error)
+                if (own := own_error(error)) is not None:
                     raise own from error
                 if not isinstance(error, _SYSTEM):
                     raise  # the same would happen again
@@ -166,7 +170,7 @@ class BatchRun:
             ReadPieces(bare, self._store, job.commit_rows, prepare if has_bytes else None),
             None if has_bytes else prepare,
             pools,
-            CommitPieces(self._store, columns, names, run.start, run.stop),
+            CommitPieces(self._store, columns, names, run.start, run.stop, self._ensemble),
         )
 
     def _note(self, run: range, row: Mapping[str, Any]) -> None:
@@ -278,7 +282,7 @@ def _publish(store: Store, part: int, pieces: Any, duplicates: list[int]) -> Non
     publish(store, part, pieces, duplicates)
 
 
-def _let_go(error: BaseException) -> None:
+def let_go(error: BaseException) -> None:
     """Frees what the frames of a failed pipeline hold: its actors end once nobody refers to them.
 
     Else they would keep their CPUs and GPUs for as long as a caller keeps the exception.
@@ -301,7 +305,7 @@ def _cause(error: BaseException) -> str:
     return f"{first} ({last})" if re.match(r"[\w.]+(Error|Exception): ", last) else first
 
 
-def _own_error(error: BaseException | None) -> UserError | None:
+def own_error(error: BaseException | None) -> UserError | None:
     """The error of ours that a Ray error carries, if any."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

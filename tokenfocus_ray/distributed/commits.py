@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tokenfocus_ray.errors import OutputError
-from tokenfocus_ray.schema import SCORE_SCHEMA
+from tokenfocus_ray.schema import ENSEMBLE_COLUMNS, SCORE_SCHEMA
 from tokenfocus_ray.storage import Store
 
 JOB = "__job"
@@ -231,6 +231,13 @@ def _without_duplicates(table: pa.Table, rows: Sequence[int], prefix: str, start
     lists: list[Any] = table["element_scores"].to_pylist()
     nothing = [[math.nan] * len(v) for v in lists]
     values["element_scores"] = pa.array(nothing, SCORE_SCHEMA.field("element_scores").type)
+    unknown = [[None] * len(v) for v in lists]
+    for name, kind in ENSEMBLE_COLUMNS.items():
+        if name in table.column_names:
+            of_elements = unknown if name == "element_present" else nothing
+            values[name] = (
+                pa.array(of_elements, kind) if pa.types.is_list(kind) else pa.scalar(math.nan, kind)
+            )
     for name, new in values.items():
         column = pc.if_else(mask, new, table[name].combine_chunks())
         table = table.set_column(table.column_names.index(name), table.schema.field(name), column)

@@ -31,6 +31,8 @@ from tokenfocus_ray.distributed.guard import Guard
 from tokenfocus_ray.distributed.ledger import digests
 from tokenfocus_ray.distributed.pieces import COMMITTED, codes_of, count_codes, pack, unpack
 from tokenfocus_ray.distributed.stages import PrepareStage, scores_column, with_errors
+from tokenfocus_ray.ensemble.bundle import Ensemble
+from tokenfocus_ray.ensemble.merge import merge
 from tokenfocus_ray.errors import ManifestError, OutputError
 from tokenfocus_ray.storage import Store
 
@@ -85,7 +87,9 @@ class ReadPieces:
         done = attempt = 0
         while True:
             try:
-                for table in itertools.islice(read_unit(self.source, unit, self.rows), done, None):
+                for table in itertools.islice(
+                    read_unit(self.source.schema, unit, self.rows), done, None
+                ):
                     yield table
                     done, attempt = done + 1, 0
                 return
@@ -178,6 +182,7 @@ class CommitPieces:
         backbones: Names of all of them.
         start: Number of backbones that have scored in passes before.
         stop: And with this one; fewer than all: their scores are put aside for the next.
+        ensemble: What makes one score of the members', if anything.
     """
 
     out: Store
@@ -185,6 +190,7 @@ class CommitPieces:
     backbones: tuple[str, ...]
     start: int
     stop: int
+    ensemble: Ensemble | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Returns what the driver needs to know of each piece."""
@@ -207,6 +213,8 @@ class CommitPieces:
             write_scored(self.out, replace(piece, scored=self.stop), scored.select(names))
             return codes_of(scored, self.stop - 1), b""
         rows = finish(scored, self.columns, self.backbones)
+        if self.ensemble is not None:
+            rows = merge(self.ensemble, {"the scores": rows})
         whole = write_commit(self.out, piece, rows, head["positions"], len(self.backbones))
         return count_codes(rows["error_code"]), digests(whole["sample_id"]).tobytes()
 

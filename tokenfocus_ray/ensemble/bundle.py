@@ -1,13 +1,11 @@
-"""A fitted ensemble as a folder: ``ensemble.json`` and ``ensemble.safetensors``; no pickle.
-
-Legend: N rows, F feature columns.
-"""
+"""A fitted ensemble as a folder: ``ensemble.json`` and ``ensemble.safetensors``; no pickle."""
 
 from __future__ import annotations
 
-import math
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -17,63 +15,30 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from tokenfocus_ray import __version__
-from tokenfocus_ray.ensemble.calibration import Calibrator
-from tokenfocus_ray.ensemble.features import FloatArray, Scaler
-from tokenfocus_ray.ensemble.stacking import Stack
+from tokenfocus_ray.ensemble.calibrated import CalibratedStack, below
 from tokenfocus_ray.errors import ManifestError, OutputError
 from tokenfocus_ray.storage import Store
 
 JSON, TENSORS = "ensemble.json", "ensemble.safetensors"
 #: Of the files; another is refused.
-FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """Scores of rows.
-
-    Attributes:
-        score: [N] on the labels' scale; NaN where every feature is missing.
-        low: [N] lower end of the interval.
-        high: [N] upper end.
-    """
-
-    score: FloatArray
-    low: FloatArray
-    high: FloatArray
+FORMAT = 2
+_STACKS = ("total", "elements")
 
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """A stacker with its calibration.
+    """Everything that makes one score of many.
 
     Attributes:
-        features: [F] names of the columns that it takes.
-        stack: From columns to the labels' units.
-        calibrator: From there to the labels' scale.
-        radius: Half the width of the interval; infinite where there were too few rows.
-        coverage: Share of new rows whose label lies in the interval.
-        about: Metrics, notes and the data's fingerprint, as plain values.
+        total: For the overall score, or for the label of any table.
+        elements: For the score of an element; None where there were no labels of elements.
+        backbones: Name -> ``config`` (a ``ScoringConfig`` as plain values, with its members) and
+            ``identity`` (hashes of what it scores with); empty where a table was stacked.
     """
 
-    features: tuple[str, ...]
-    stack: Stack
-    calibrator: Calibrator
-    radius: float
-    coverage: float
-    about: Mapping[str, Any]
-
-    def predict(self, values_NF: FloatArray) -> Prediction:
-        """Scores with intervals.
-
-        Args:
-            values_NF: In the order of ``features``; NaN where missing.
-        """
-        score = self.calibrator(self.stack.predict(values_NF))
-        low, high = self.calibrator.low, self.calibrator.high
-        return Prediction(
-            score, np.clip(score - self.radius, low, high), np.clip(score + self.radius, low, high)
-        )
+    total: CalibratedStack
+    elements: CalibratedStack | None = None
+    backbones: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def save(self, folder: str) -> None:
         """Writes the bundle; the JSON comes last, so that a folder with one is whole.
@@ -81,32 +46,29 @@ class Ensemble:
         Raises:
             OutputError: the folder cannot be written.
         """
-        arrays = {f"scaler.{k}": v for k, v in self.stack.scaler.arrays().items()}
-        arrays |= {"calibrator.x": self.calibrator.x, "calibrator.y": self.calibrator.y}
-        for part, own in self.stack.parts.items():
-            arrays |= {f"parts.{part}.{k}": np.asarray(v) for k, v in own.items()}
-        stack, curve = self.stack, self.calibrator
-        values = {
-            "format": FORMAT,
-            "version": __version__,
-            "features": list(self.features),
-            "method": stack.method,
-            "weights": dict(stack.weights),
-            "centers": dict(stack.centers),
-            "scales": dict(stack.scales),
-            "slope": stack.slope,
-            "bias": stack.bias,
-            "calibration": {"slope": curve.slope, "low": curve.low, "high": curve.high},
-            "interval": {
-                "radius": self.radius if math.isfinite(self.radius) else None,
-                "coverage": self.coverage,
-            },
-            "about": dict(self.about),
-        }
         store = Store.of(folder)
-        contiguous = {name: np.array(array, order="C") for name, array in arrays.items()}
-        store.write_bytes(TENSORS, save_tensors(contiguous))
+        values, arrays = self._parts()
+        store.write_bytes(TENSORS, save_tensors(arrays))
         store.write_json(JSON, values)
+
+    def fingerprint(self) -> str:
+        """Hash of all that a score depends on."""
+        values, arrays = self._parts()
+        digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+        digest.update(save_tensors(arrays))
+        return digest.hexdigest()[:16]
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        values: dict[str, Any] = {"format": FORMAT, "version": __version__}
+        values["backbones"] = {name: dict(one) for name, one in self.backbones.items()}
+        tensors: dict[str, NDArray[Any]] = {}
+        for name in _STACKS:
+            stack: CalibratedStack | None = getattr(self, name)
+            values[name] = None
+            if stack is not None:
+                values[name], arrays = stack.parts()
+                tensors |= {f"{name}.{k}": np.array(a, order="C") for k, a in arrays.items()}
+        return values, tensors
 
     @classmethod
     def load(cls, folder: str) -> Self:
@@ -118,43 +80,20 @@ class Ensemble:
         store = Store.of(folder)
         try:
             values, tensors = store.read_json(JSON), load_tensors(store.read_bytes(TENSORS))
+            if values.get("format") != FORMAT:
+                raise ManifestError(
+                    f"{folder!r} has format {values.get('format')!r}, this version reads {FORMAT}; "
+                    f"stack again"
+                )
+            total, elements = (
+                values[name] and CalibratedStack.from_parts(values[name], below(tensors, name))
+                for name in _STACKS
+            )
         except FileNotFoundError as error:
             raise ManifestError(
                 f"{folder!r} is no ensemble: {JSON} or {TENSORS} is missing; make one with "
                 f"`tokenfocus stack ... --out {folder}`"
             ) from error
-        except (SafetensorError, OutputError) as error:
+        except (SafetensorError, OutputError, KeyError, TypeError, AttributeError) as error:
             raise ManifestError(f"{folder!r} cannot be read as an ensemble: {error}") from error
-        if values.get("format") != FORMAT:
-            raise ManifestError(
-                f"{folder!r} has format {values.get('format')!r}, this version reads {FORMAT}; "
-                f"stack again"
-            )
-        curve = values["calibration"]
-        stack = Stack(
-            values["method"],
-            Scaler.from_arrays(_below(tensors, "scaler")),
-            {name: _below(tensors, f"parts.{name}") for name in values["weights"]},
-            values["weights"],
-            values["centers"],
-            values["scales"],
-            values["slope"],
-            values["bias"],
-        )
-        radius = values["interval"]["radius"]
-        return cls(
-            tuple(values["features"]),
-            stack,
-            Calibrator(
-                tensors["calibrator.x"], tensors["calibrator.y"], curve["slope"], curve["low"],
-                curve["high"],
-            ),
-            math.inf if radius is None else radius,
-            values["interval"]["coverage"],
-            values["about"],
-        )  # fmt: skip
-
-
-def _below(tensors: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    start = f"{prefix}."
-    return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+        return cls(total, elements, values["backbones"])

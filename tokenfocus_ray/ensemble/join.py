@@ -1,102 +1,162 @@
-"""Score tables and human labels -> one table to stack: a column a backbone, a row a sample."""
+"""Scores and human labels -> one table to stack for the totals, one for the elements."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from tokenfocus_ray.ensemble.columns import NEEDED, Members, ScoreColumns
 from tokenfocus_ray.errors import ManifestError
-from tokenfocus_ray.evaluation.labels import Label, require_columns
+from tokenfocus_ray.evaluation.labels import Label, elements_of, require_columns, to_rows
 from tokenfocus_ray.schema import SCORE_SCHEMA
 
-#: Columns of the table that :func:`join_labels` makes, beside features and what passed through.
+#: Columns of the tables made here, beside features and what passed through.
 TARGET, GROUP = "label", "prompt"
 
 
-def bag_means(table: pa.Table, where: str) -> dict[str, list[float | None]]:
-    """The features of a score table, by name.
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Scores next to labels.
 
-    Of several backbones each is ``m_NAME``, the mean of its members (bagging); of one backbone each
-    member is ``m_NAME``.
-
-    Args:
-        table: As `tokenfocus score` writes it.
-        where: The table, for messages.
-
-    Raises:
-        ManifestError: its metadata does not name the members.
+    Attributes:
+        total: A row a sample: ``label``, ``prompt`` (the group), features, what passed through.
+        elements: A row an element likewise; without rows where there are no element labels.
+        features: Columns of ``total`` that are stacked unless others are named; of ``elements``
+            all but the label and the group are.
     """
-    require_columns(table, ["sample_id", "member_scores"], where)
-    metadata = table.schema.metadata or {}
-    members = [m for m in metadata.get(b"tokenfocus.members", b"").decode().split(",") if m]
-    if not members:
-        raise ManifestError(
-            f"{where}: the table's metadata names no members; give the output of `tokenfocus "
-            f"score` as it was written, or any table by --table"
-        )
-    bags: dict[str, list[int]] = {}
-    several = all("/" in member for member in members)
-    for m, member in enumerate(members):
-        bags.setdefault(member.partition("/")[0] if several else member, []).append(m)
-    rows: list[Any] = table["member_scores"].to_pylist()
-    return {
-        f"m_{name}": [_mean([row[m] for m in own]) if row else None for row in rows]
-        for name, own in bags.items()
-    }
+
+    total: pa.Table
+    elements: pa.Table
+    features: tuple[str, ...]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None and math.isfinite(v)]
-    return math.fsum(known) / len(known) if known else None
-
-
-def join_labels(tables: Mapping[str, pa.Table], labels: Mapping[str, Label]) -> pa.Table:
-    """One row for each labelled sample that every table has.
+def join_labels(tables: Mapping[str, pa.Table], labels: Mapping[str, Label]) -> Labelled:
+    """One row for each labelled sample that every table has a score for.
 
     Args:
         tables: Where they come from -> score tables, such as one a backbone.
         labels: From :func:`~tokenfocus_ray.evaluation.labels.read_labels`.
 
     Returns:
-        ``sample_id``, ``label``, ``prompt`` (the group), the features of :func:`bag_means`, and
-        other columns of the first table, so that scores of other tools can be stacked too.
+        With several backbones a feature each (bagging), with one a feature a member; other columns
+        of the first table are kept, so that scores of other tools can be stacked too.
 
     Raises:
-        ManifestError: two tables have a feature of one name, or no sample is in all of them and
-            labelled.
+        ManifestError: two tables have a feature of one name, no sample is scored in all of them
+            and labelled, or elements do not line up.
     """
-    features: dict[str, dict[str, float | None]] = {}
-    ids: dict[str, int] = {}
-    for where, table in tables.items():
-        own: list[Any] = table["sample_id"].to_pylist()
-        for name, values in bag_means(table, where).items():
-            if name in features:
-                raise ManifestError(
-                    f"{where}: an earlier table has a column {name!r} too; score both backbones in "
-                    f"one job, which gives them names of their own"
-                )
-            features[name] = dict(zip(own, values, strict=True))
-        at = {key: i for i, key in enumerate(own)}
-        ids = at if not ids else {key: i for key, i in ids.items() if key in at}
+    each = {where: Members.of(table.schema, where) for where, table in tables.items()}
     (where, first), *_ = tables.items()
     require_columns(first, ["prompt"], where)
-    wanted = [key for key in ids if key in labels]
+    for at, table in tables.items():
+        require_columns(table, NEEDED, at)
+    places = {at: _scored(table) for at, table in tables.items()}
+    wanted = [k for k in labels if all(k in of for of in places.values())]
     if not wanted:
         raise ManifestError(
-            f"no sample_id is labelled and in each of {', '.join(tables)}; score and label the "
-            f"same manifest"
+            f"no sample_id is labelled, and scored in each of {', '.join(tables)}; score and label "
+            f"the same manifest"
         )
-    kept = first.take(pa.array([ids[key] for key in wanted], pa.int64()))
-    columns: dict[str, Any] = {
-        "sample_id": wanted,
-        TARGET: [labels[key].total for key in wanted],
-        GROUP: [" ".join(str(text).casefold().split()) for text in kept["prompt"].to_pylist()],
+    rows = {
+        at: table.take(pa.array([places[at][k] for k in wanted], pa.int64()))
+        for at, table in tables.items()
     }
-    columns |= {name: [values[key] for key in wanted] for name, values in features.items()}
-    for name in kept.column_names:
-        if name not in columns and name not in SCORE_SCHEMA.names:
-            columns[name] = kept[name]
-    return pa.table(columns)
+    first = rows[where]
+    groups = [" ".join(str(text).casefold().split()) for text in first["prompt"].to_pylist()]
+    total: dict[str, Any] = {
+        "sample_id": wanted, TARGET: [labels[k].total for k in wanted], GROUP: groups
+    }  # fmt: skip
+    element_labels = [np.asarray(labels[k].element_labels, np.float64) for k in wanted]
+    counts = np.array([len(own) for own in element_labels], np.int64)
+    elements: dict[str, Any] = {
+        TARGET: np.concatenate([*element_labels, np.zeros(0)]), GROUP: np.repeat(groups, counts)
+    }  # fmt: skip
+    names: list[str] = []
+    features: list[str] = []
+    for at, table in rows.items():
+        _check_elements(table, [labels[k] for k in wanted], at)
+        columns = ScoreColumns.of(table, at)
+        bags = list(each[at].backbones) if len(tables) > 1 else each[at].bags()
+        for name in bags:
+            if name in names:
+                raise ManifestError(
+                    f"{at}: an earlier table has scores of {name!r} too; score both in one job, "
+                    f"under `backbones` with names of their own"
+                )
+        names += bags
+        own, own_elements = columns.stacked(bags)
+        features += own
+        total |= own
+        labelled_E = np.repeat(counts > 0, columns.counts_N)
+        elements |= {feature: values[labelled_E] for feature, values in own_elements.items()}
+    for name in first.column_names:
+        if name in features:
+            raise ManifestError(
+                f"{where}: column {name!r} has the name of a feature of the members; rename it"
+            )
+        if name not in total and name not in SCORE_SCHEMA.names:
+            total[name] = first[name]
+    return Labelled(pa.table(total), pa.table(elements), tuple(features))
+
+
+def join_out_of_fold(table: pa.Table, where: str) -> Labelled:
+    """The same from a training run's ``oof.parquet``: members on prompts that they never saw.
+
+    Args:
+        table: See :func:`~tokenfocus_ray.training.oof.merge_out_of_fold`.
+        where: The table, for messages.
+    """
+    require_columns(table, ["group", "label", "element_labels"], where)
+    names = [n.removeprefix("m_") for n in table.column_names if n.startswith("m_")]
+    labels: list[Any] = table["element_labels"].to_pylist()
+    counts = np.array([len(own or ()) for own in labels], np.int64)
+    groups = np.array(table["group"].to_pylist())
+    flat = [np.nan if v is None else v for own in labels for v in own or ()]
+    total: dict[str, Any] = {TARGET: table["label"], GROUP: groups}
+    elements: dict[str, Any] = {
+        TARGET: np.array(flat, np.float64), GROUP: np.repeat(groups, counts)
+    }  # fmt: skip
+    for name in names:
+        scores: list[Any] = table[f"e_{name}"].to_pylist()
+        each = [
+            np.full(n, np.nan) if own is None else np.array(own, np.float64)
+            for own, n in zip(scores, counts, strict=True)
+        ]
+        total[f"m_{name}"] = table[f"m_{name}"]
+        elements[f"e_{name}"] = np.concatenate([*each, np.zeros(0)])
+        total[f"elements_{name}"] = [v.mean() if len(v) else np.nan for v in each]
+    features = [f"{kind}_{name}" for kind in ("m", "elements") for name in names]
+    return Labelled(pa.table(total), pa.table(elements), tuple(features))
+
+
+def _scored(table: pa.Table) -> dict[str, int]:
+    """Where each sample with a score first stands."""
+    found: dict[str, int] = {}
+    keys: list[Any] = table["sample_id"].to_pylist()
+    for i, (key, status) in enumerate(zip(keys, table["status"].to_pylist(), strict=True)):
+        if status == "ok":
+            found.setdefault(key, i)
+    return found
+
+
+def _check_elements(table: pa.Table, labels: list[Label], where: str) -> None:
+    """Scores and labels of elements stand in the same order."""
+    rows = to_rows(table, ("sample_id", "elements", "element_scores"))
+    for row, label in zip(rows, labels, strict=True):
+        if not label.elements:
+            continue
+        at = f"{where}: sample {row['sample_id']}"
+        scored = len(row["element_scores"] or ())
+        mine = elements_of(row, at) if "elements" in row else label.elements
+        if scored != len(label.elements) or [e.text for e in mine] != [
+            e.text for e in label.elements
+        ]:
+            raise ManifestError(
+                f"{at}: {scored} element scores of {[e.text for e in mine]}, but the labels have "
+                f"{[e.text for e in label.elements]}; score and label the same elements in the "
+                f"same order"
+            )

@@ -17,15 +17,39 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tokenfocus_ray.config import StackConfig
-from tokenfocus_ray.ensemble.bundle import Ensemble
+from tokenfocus_ray.ensemble.calibrated import CalibratedStack
 from tokenfocus_ray.ensemble.calibration import Calibrator, conformal_radius, cross_calibrated
 from tokenfocus_ray.ensemble.features import FloatArray, Scaler
 from tokenfocus_ray.ensemble.stackers import INNER_FOLDS, group_folds
-from tokenfocus_ray.ensemble.stacking import fit_stack, nested_predictions
+from tokenfocus_ray.ensemble.stacking import Metric, fit_stack, nested_predictions
 from tokenfocus_ray.ensemble.table import StackTable
+from tokenfocus_ray.ensemble.threshold import best_threshold, cross_decided
 from tokenfocus_ray.evaluation.bootstrap import ENDS, RESAMPLES, resampled_groups
 from tokenfocus_ray.evaluation.calibration import calibration_error
+from tokenfocus_ray.evaluation.challenge import THRESHOLD
 from tokenfocus_ray.evaluation.correlation import correlations, srcc
+
+#: Rows times resamples of an interval at the most; 100 are made in any case.
+_WORK = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """How often a stacker is right about which elements are present.
+
+    Attributes:
+        threshold: From which calibrated score on an element counts as present.
+        accuracy: Share of right decisions, by thresholds that saw nothing of the fold.
+        accuracy_at_half: The same with a threshold of 0.5.
+        best_single: The column with the best accuracy.
+        best_single_accuracy: With the threshold that suits it best on all rows.
+    """
+
+    threshold: float
+    accuracy: float
+    accuracy_at_half: float
+    best_single: str
+    best_single_accuracy: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +83,7 @@ class StackReport:
         radius: Half the width of an interval.
         fingerprint: Hash of the data.
         notes: What was left out, turned or noticed.
+        decisions: Of elements; None of totals.
     """
 
     n_rows: int
@@ -85,6 +110,7 @@ class StackReport:
     radius: float
     fingerprint: str
     notes: tuple[str, ...]
+    decisions: Decisions | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is not finite becomes None."""
@@ -95,20 +121,26 @@ class StackReport:
         }
 
 
-def fit_ensemble(
+def fit_calibrated(
     table: StackTable,
     config: StackConfig,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Ensemble, StackReport]:
+    *,
+    elements: bool = False,
+) -> tuple[CalibratedStack, StackReport]:
     """Judges a meta-learner by nested cross-validation, then fits it on all rows.
 
     Args:
         table: Features, labels and groups.
         config: How a stacker is chosen and judged.
         progress: Called after each outer fold.
+        elements: Whether rows are elements, so that a threshold is chosen too.
     """
     values, labels, groups = table.values, table.labels, table.groups
-    method, metric, coverage = config.method, config.metric, config.coverage
+    method, coverage = config.method, config.coverage
+    metric: Metric = config.metric
+    if elements and metric == "challenge":
+        metric = "accuracy"
     nested_SN, chosen = nested_predictions(
         values, labels, groups, method, metric, config.folds, range(config.seeds), progress
     )
@@ -116,8 +148,8 @@ def fit_ensemble(
     known = np.isfinite(nested_SN).all(axis=0)
     nested_SN, own_labels, own_groups = nested_SN[:, known], labels[known], groups[known]
     found = [correlations(one, own_labels) for one in nested_SN]
-    best, single_N = _best_single(table)
-    single_N = single_N[known]
+    best, columns = _single_columns(table)
+    single_N = columns[best][known]
     best_srcc = srcc(single_N, own_labels)
     mean = float(np.mean([one.srcc for one in found]))
     intervals = _intervals(nested_SN, single_N, own_labels, own_groups)
@@ -127,6 +159,7 @@ def fit_ensemble(
     calibrated = cross_calibrated(mean_N, own_labels, inner, table.low, table.high)
     residuals = own_labels - calibrated
     radius = conformal_radius(residuals, coverage)
+    decisions = _decisions(calibrated, own_labels, inner, columns, labels) if elements else None
     report = StackReport(
         n_rows=len(labels),
         n_groups=len(np.unique(groups)),
@@ -152,25 +185,46 @@ def fit_ensemble(
         radius=radius,
         fingerprint=table.fingerprint(),
         notes=tuple(str(note) for note in table.notes),
+        decisions=decisions,
     )
-    stack = fit_stack(values, labels, groups, method, metric, seed=0)
-    ensemble = Ensemble(
+    stack = CalibratedStack(
         table.names,
-        stack,
+        fit_stack(values, labels, groups, method, metric, seed=0),
         Calibrator.fit(mean_N, own_labels, table.low, table.high),
         radius,
         coverage,
+        None if decisions is None else decisions.threshold,
         report.to_dict(),
     )
-    return ensemble, report
+    return stack, report
 
 
-def _best_single(table: StackTable) -> tuple[str, FloatArray]:
+def _single_columns(table: StackTable) -> tuple[str, dict[str, FloatArray]]:
+    """The column with the best SRCC, and all of them, turned and filled."""
     scaler = Scaler.fit(table.values, table.labels)
     scaled = scaler.scaled(table.values)
     scores = [srcc(column, table.labels) for column in scaled.T]
-    best = int(np.nanargmax(scores))
-    return table.names[int(scaler.kept[best])], scaled[:, best]
+    names = [table.names[k] for k in scaler.kept]
+    return names[int(np.nanargmax(scores))], dict(zip(names, scaled.T, strict=True))
+
+
+def _decisions(
+    calibrated_N: FloatArray,
+    labels_N: FloatArray,
+    folds_N: NDArray[np.int64],
+    columns: dict[str, FloatArray],
+    all_labels: FloatArray,
+) -> Decisions:
+    present = labels_N >= THRESHOLD
+    single = {name: best_threshold(one, all_labels)[1] for name, one in columns.items()}
+    best = max(single, key=lambda name: single[name])
+    return Decisions(
+        best_threshold(calibrated_N, labels_N)[0],
+        float((cross_decided(calibrated_N, labels_N, folds_N) == present).mean()),
+        float(((calibrated_N >= THRESHOLD) == present).mean()),
+        best,
+        single[best],
+    )
 
 
 def _rank_correlation(ranks_N: FloatArray, other_N: FloatArray) -> float:
@@ -186,7 +240,8 @@ def _intervals(
 ) -> list[tuple[float, float]]:
     """Of the stacker's SRCC, and of its difference to the single column."""
     means, differences = [], []
-    for rows in resampled_groups(groups_N, RESAMPLES, 0):
+    count = max(100, min(RESAMPLES, _WORK // len(labels_N)))
+    for rows in resampled_groups(groups_N, count, 0):
         labels = labels_N[rows]
         mean = np.mean([_rank_correlation(one[rows], labels) for one in nested_SN])
         means.append(mean)

@@ -8,7 +8,7 @@ Legend: N rows, K columns, T trees, J nodes of a tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ _BOOSTING = {
     "subsample": 0.5,
     "max_features": 0.5,
 }
+#: Rows that boosting learns from at most: it splits a few columns, and its time grows with them.
+BOOSTING_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +132,18 @@ def fit_ridge(rows: Training) -> Arrays:
 
 
 def fit_boosting(rows: Training) -> Arrays:
-    """Gradient-boosted trees (scikit-learn's ``GradientBoostingRegressor``)."""
+    """Gradient-boosted trees (scikit-learn's ``GradientBoostingRegressor``).
+
+    Of more than :data:`BOOSTING_ROWS` rows some are drawn.
+    """
+    from sklearn import config_context
     from sklearn.ensemble import GradientBoostingRegressor
 
     model = GradientBoostingRegressor(**_BOOSTING, random_state=rows.seed)
-    model.fit(rows.scaled, rows.labels)
+    some = np.random.default_rng(rows.seed).permutation(len(rows.labels))[:BOOSTING_ROWS]
+    some.sort()
+    with config_context(skip_parameter_validation=True, assume_finite=True):  # of every tree
+        model.fit(rows.scaled[some], rows.labels[some])
     trees = [stage[0].tree_ for stage in model.estimators_]
     sizes = [tree.node_count for tree in trees]
     names = {"feature": np.int32, "threshold": np.float64, "left": np.int32, "right": np.int32}
@@ -200,22 +209,22 @@ def _trees(arrays: Arrays, scaled_NK: FloatArray) -> FloatArray:
 
 
 def out_of_fold(
-    name: str,
+    names: Sequence[str],
     values_NF: FloatArray,
     labels_N: FloatArray,
     groups_N: NDArray[np.int64],
     folds_N: NDArray[np.int64],
     seed: int,
-) -> FloatArray:
-    """[N] predictions for each row by a meta-learner that saw none of its fold."""
-    predicted = np.full(len(labels_N), np.nan)
+) -> dict[str, FloatArray]:
+    """Meta-learner -> [N] predictions for each row by one that saw none of its fold."""
+    predicted = {name: np.full(len(labels_N), np.nan) for name in names}
     for fold in np.unique(folds_N):
         out = folds_N == fold
         scaler = Scaler.fit(values_NF[~out], labels_N[~out])
         rows = training_rows(scaler, values_NF[~out], labels_N[~out], groups_N[~out], seed)
-        fitted = FITS[name](rows)
-        held = values_NF[out]
-        predicted[out] = predict(name, fitted, scaler.scaled(held), scaler.ranks(held))
+        scaled, ranks = scaler.scaled(values_NF[out]), scaler.ranks(values_NF[out])
+        for name in names:
+            predicted[name][out] = predict(name, FITS[name](rows), scaled, ranks)
     return predicted
 
 

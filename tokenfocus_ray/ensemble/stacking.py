@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 from tokenfocus_ray.ensemble.features import FloatArray, Scaler
 from tokenfocus_ray.ensemble.stackers import (
@@ -26,10 +26,11 @@ from tokenfocus_ray.ensemble.stackers import (
     predict,
     training_rows,
 )
+from tokenfocus_ray.ensemble.threshold import best_threshold
 from tokenfocus_ray.evaluation.challenge import fit_logistic, logistic
-from tokenfocus_ray.evaluation.correlation import correlations
+from tokenfocus_ray.evaluation.correlation import undefined_reason
 
-Metric = Literal["srcc", "plcc", "mean", "challenge"]
+Metric = Literal["srcc", "plcc", "mean", "challenge", "accuracy"]
 Method = Literal["single", "rank_mean", "nnls", "ridge", "boosting", "blend", "auto"]
 METHODS: tuple[Method, ...] = (
     "single", "rank_mean", "nnls", "ridge", "boosting", "blend", "auto"
@@ -43,21 +44,24 @@ def agreement(predicted_N: FloatArray, labels_N: FloatArray, metric: Metric) -> 
     """How well predictions follow labels; -1 where they are constant.
 
     ``challenge`` is the part of the challenge's final score that totals have: the mean of SRCC and
-    of PLCC after its logistic fit.
+    of PLCC after its logistic fit. ``accuracy`` is the part that elements have, with the best
+    threshold.
     """
-    found = correlations(predicted_N, labels_N)
-    if found.reason is not None:
+    if undefined_reason(predicted_N, labels_N) is not None:
         return -1.0
-    if metric == "srcc":
-        return found.srcc
+    if metric == "accuracy":
+        return best_threshold(predicted_N, labels_N)[1]
+    plcc = float(stats.pearsonr(predicted_N, labels_N).statistic)
     if metric == "plcc":
-        return found.plcc
-    plcc = found.plcc
+        return plcc
+    srcc = float(stats.spearmanr(predicted_N, labels_N).statistic)
+    if metric == "srcc":
+        return srcc
     if metric == "challenge":
         fit, _ = fit_logistic(predicted_N, labels_N)
         if fit is not None:
-            plcc = correlations(logistic(predicted_N, *fit), labels_N).plcc
-    return 0.5 * (found.srcc + plcc)
+            plcc = float(stats.pearsonr(logistic(predicted_N, *fit), labels_N).statistic)
+    return 0.5 * (srcc + plcc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ def fit_stack(
     """
     wanted = list(FITS) if method == "auto" else list(PARTS if method == "blend" else [method])
     folds = group_folds(groups_N, INNER_FOLDS, seed)
-    inner = {n: out_of_fold(n, values_NF, labels_N, groups_N, folds, seed) for n in wanted}
+    inner = out_of_fold(wanted, values_NF, labels_N, groups_N, folds, seed)
     centers = {name: float(one.mean()) for name, one in inner.items()}
     scales = {name: float(one.std()) or 1.0 for name, one in inner.items()}
     standard = {name: (one - centers[name]) / scales[name] for name, one in inner.items()}

@@ -65,6 +65,7 @@ def read_stack_table(
     group: str | None,
     label_range: tuple[float, float] | None,
     where: str,
+    min_features: int = MIN_FEATURES,
 ) -> StackTable:
     """Takes features, labels and groups out of a table.
 
@@ -75,6 +76,7 @@ def read_stack_table(
         group: Column whose equal values are never parted, the prompt; None: each row by itself.
         label_range: Labels outside are impossible; None: those beyond the outer fences are.
         where: The table, for messages.
+        min_features: Fewest columns that vary and differ from each other.
 
     Raises:
         ManifestError: a column is missing, or there is too little to learn from.
@@ -84,7 +86,7 @@ def read_stack_table(
         if column and not found_it:
             near = did_you_mean(column, table.column_names)
             raise ManifestError(f"{where}: there is no column {column!r}. {near}")
-    names = _matching(table.column_names, features, {*raters, group}, where)
+    names = _matching(table.column_names, features, {*raters, group}, where, min_features)
     ratings_NR = np.column_stack([numbers(table[name]) for name in raters])
     low, high, impossible = _bounds(ratings_NR, label_range)
     notes: list[Note] = []
@@ -104,24 +106,28 @@ def read_stack_table(
     groups_N = _groups(table, group, where)
     if group is None:
         notes.append(Note(target, "no group is given: rows are taken for independent"))
-    values_NF = np.column_stack([numbers(table[name]) for name in names])[keep]
-    labels_N, groups_N = labels_N[keep], groups_N[keep]
+    values_NF = np.column_stack([numbers(table[name]) for name in names])
+    empty = keep & np.isnan(values_NF).all(axis=1)
+    if empty.any():
+        notes.append(Note(target, f"{empty.sum()} rows have none of the features; left out"))
+        keep &= ~empty
+    values_NF, labels_N, groups_N = values_NF[keep], labels_N[keep], groups_N[keep]
     _check_enough(labels_N, groups_N, target, group, where)
     notes += describe(names, values_NF, labels_N)
     found = StackTable(
         tuple(names), values_NF, labels_N, groups_N, np.flatnonzero(keep), low, high, tuple(notes)
     )
     idle = {n.column for n in notes if n.what.endswith("left out")}
-    if len(different := [name for name in names if name not in idle]) < MIN_FEATURES:
+    if len(different := [name for name in names if name not in idle]) < min_features:
         raise ManifestError(
             f"{where}: of the feature columns only {different} vary and differ from each other; a "
-            f"stacker needs {MIN_FEATURES}"
+            f"stacker needs {min_features}"
         )
     return found
 
 
 def _matching(
-    columns: Sequence[str], patterns: Sequence[str], taken: set[str | None], where: str
+    columns: Sequence[str], patterns: Sequence[str], taken: set[str | None], where: str, fewest: int
 ) -> list[str]:
     others = [c for c in columns if c not in taken]
     names: dict[str, None] = {}
@@ -131,10 +137,10 @@ def _matching(
             near = did_you_mean(pattern, others)
             raise ManifestError(f"{where}: no column matches --features {pattern!r}. {near}")
         names.update(dict.fromkeys(found))
-    if len(names) < MIN_FEATURES:
+    if len(names) < fewest:
         raise ManifestError(
             f"{where}: --features {' '.join(patterns)} finds {list(names)} only; a stacker needs "
-            f"{MIN_FEATURES} columns"
+            f"{fewest} columns"
         )
     return list(names)
 

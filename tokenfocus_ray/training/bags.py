@@ -15,6 +15,7 @@ import numpy as np
 
 from tokenfocus_ray.config import BagsConfig
 from tokenfocus_ray.errors import ConfigError
+from tokenfocus_ray.schema import backbone_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +116,6 @@ def make_bags(groups: Sequence[int], config: BagsConfig) -> list[Bag]:
             )
         )
     return bags
-
-
-def backbone_label(backbone: str) -> str:
-    """A backbone's name as part of file names and columns.
-
-    >>> backbone_label("Qwen/Qwen2.5-VL-7B-Instruct"), backbone_label("/models/mine/")
-    ('Qwen2_5-VL-7B-Instruct', 'mine')
-    """
-    return backbone.rstrip("/").rpartition("/")[2].replace(".", "_")
 
 
 def member_name(backbone: str, bag: int) -> str:

@@ -29,7 +29,7 @@ def rows_of(source: Source, keep: Path, count: int = 3) -> list[dict[str, Any]]:
     """All rows; what is to be written first is written."""
     for name, data in source.inputs.items():
         Store.of(keep / "kept").write_bytes(name, data)
-    tables = [t for u in source.units for t in read_unit(source, u, count)]
+    tables = [t for u in source.units for t in read_unit(source.schema, u, count)]
     assert all(0 < t.num_rows <= count for t in tables)
     return [row for t in tables for row in t.to_pylist()]
 
@@ -104,7 +104,7 @@ def test_tar_shards(tmp_path: Path) -> None:
     pq.write_table(pa.table({"key": ["x"]}), folder / "00000.parquet")
     source = plan(folder, mapping={"sample_id": "seed"}, keep=tmp_path)
     assert source.n_rows is None
-    assert [len(list(read_unit(source, u, 3))) for u in source.units] == [2, 1, 0]
+    assert [len(list(read_unit(source.schema, u, 3))) for u in source.units] == [2, 1, 0]
     rows = rows_of(source, tmp_path)
     assert [r["key"] for r in rows] == ["a/0", "a/1", "a/2", "a/3", "b", "c"]
     assert [r["prompt"] for r in rows] == [*(f"prompt {i}" for i in range(4)), "c", "t"]
@@ -186,7 +186,7 @@ def test_files_whose_columns_differ(tmp_path: Path) -> None:
         plan(tmp_path, keep=tmp_path)
     message = str(caught.value)
     assert message.startswith(f"{tmp_path}/3.parquet: its columns do not fit those of {tmp_path}/0")
-    assert message.endswith("score them one after another")
+    assert message.endswith("take them one after another")
 
 
 def test_fingerprint_tells_another_input(tmp_path: Path) -> None:

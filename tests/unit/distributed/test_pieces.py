@@ -36,7 +36,7 @@ class Failing:
 
     def __call__(self, source: Source, unit: Unit, rows: int) -> Iterator[pa.Table]:
         self.reads += 1
-        for i, table in enumerate(read_unit(source, unit, rows)):
+        for i, table in enumerate(read_unit(source.schema, unit, rows)):
             if i == self.after and self.left:
                 self.left -= 1
                 raise ManifestError("cannot be read") from OSError(

@@ -1,0 +1,185 @@
+"""Applies an ensemble to scores that are there: parts of rows -> Parquet, in bounded memory.
+
+    OUT/part-NNNNN.parquet     rows NNNNN * PART_ROWS and on, in the order of the input
+    OUT/__job/merge.json       the ensemble and the tables; another launch must agree
+    OUT/__job/input/N.parquet  text tables, as Parquet
+
+A part is written whole or not at all and its name says which rows are in it, so a relaunch makes
+those that are missing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+import ray
+
+from tokenfocus_ray.datasets.tables import RowTable, check_equal_rows
+from tokenfocus_ray.distributed.batch_run import SAY_SECONDS, Say, let_go, own_error
+from tokenfocus_ray.distributed.commits import INPUT, JOB, part_name
+from tokenfocus_ray.distributed.identity import check_identity
+from tokenfocus_ray.distributed.session import ray_session
+from tokenfocus_ray.ensemble.bundle import Ensemble
+from tokenfocus_ray.ensemble.merge import merge
+from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.storage import Store
+
+MERGE_FILE = f"{JOB}/merge.json"
+#: Rows of an output file, and of what a task holds of the input at a time.
+PART_ROWS, BATCH_ROWS = 65_536, 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class MergeSummary:
+    """What a finished merge did.
+
+    Attributes:
+        out: The output folder.
+        rows: Rows in, which equals rows out.
+        scored: Rows with a score.
+        seconds: Wall time of this launch, start of Ray included.
+    """
+
+    out: str
+    rows: int
+    scored: int
+    seconds: float
+
+    def line(self) -> str:
+        """The final line, which a script can read."""
+        return (
+            f"rows={self.rows} scored={self.scored} unscored={self.rows - self.scored} "
+            f"seconds={self.seconds:.1f} out={self.out}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MergeParts:
+    """Makes parts; a task of Ray Data.
+
+    Attributes:
+        ensemble: What to apply.
+        tables: Of the same rows.
+        out: The output folder.
+    """
+
+    ensemble: Ensemble
+    tables: tuple[RowTable, ...]
+    out: Store
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Parts by number -> their rows, once they are written."""
+        parts: list[Any] = batch["part"].to_pylist()
+        rows = [self._make(part) for part in parts]
+        return pa.table({"rows": rows})
+
+    def _make(self, part: int) -> int:
+        start = part * PART_ROWS
+        stop = min(start + PART_ROWS, self.tables[0].n_rows)
+        sink = pa.BufferOutputStream()
+        writer: pq.ParquetWriter | None = None
+        each = [table.read(start, stop, BATCH_ROWS) for table in self.tables]
+        for batches in zip(*each, strict=True):
+            named = zip((t.where for t in self.tables), batches, strict=True)
+            merged = merge(self.ensemble, dict(named))
+            if writer is None:
+                writer = pq.ParquetWriter(sink, merged.schema, compression="zstd")
+            writer.write_table(merged)
+        assert writer is not None
+        writer.close()
+        self.out.write_bytes(part_name(part), sink.getvalue())
+        return stop - start
+
+
+def merge_scores(
+    scores: Sequence[str], out: str, ensemble: Ensemble | str, *, say: Say = print
+) -> MergeSummary:
+    """Applies an ensemble to tables of scores; launched again, to what is left of them.
+
+    Args:
+        scores: Output folders of scoring jobs over the same manifest, such as one a backbone; or
+            one table of any kind. Parquet, ``.csv``, ``.tsv`` or ``.jsonl``; local or ``s3://``.
+        out: Folder for the Parquet files, local or ``s3://``; every node must reach it.
+        ensemble: What to apply, or its folder.
+        say: Takes lines of progress.
+
+    Raises:
+        ManifestError: a table cannot be read, lacks columns, or has other rows than the first.
+        ConfigError: ``out`` holds what another ensemble or input gave.
+        OutputError: ``out`` cannot be written, or holds something else.
+    """
+    started = time.monotonic()
+    bundle = Ensemble.load(ensemble) if isinstance(ensemble, str) else ensemble
+    store = Store.of(out if "://" in out else os.path.abspath(out))
+    tables = tuple(
+        RowTable.of(uri, store.child(INPUT, f"{number}.parquet"))
+        for number, uri in enumerate(scores)
+    )
+    n_rows = check_equal_rows(tables)
+    merge(bundle, {table.where: table.schema.empty_table() for table in tables})  # columns fit
+    identity: dict[str, Any] = {"ensemble": bundle.fingerprint()}
+    for number, table in enumerate(tables):
+        identity |= {f"input.{number}.{key}": value for key, value in table.fingerprint.items()}
+    if not check_identity(store, MERGE_FILE, identity, JOB.__eq__, "no merge"):
+        store.check_writable()
+        for table in tables:
+            for name, data in table.inputs.items():
+                store.write_bytes(f"{INPUT}/{name}", data)
+        store.write_json(MERGE_FILE, identity)
+    done = set(store.names())
+    parts = range(math.ceil(n_rows / PART_ROWS))
+    todo = [part for part in parts if part_name(part) not in done]
+    if todo:
+        with ray_session():
+            _run(MergeParts(bundle, tables, store), todo, say)
+    store.sweep()
+    rows, scored = _count(store)
+    if rows != n_rows:
+        raise OutputError(
+            f"{store.uri}: {rows} rows were written for {n_rows} rows of the input; another job "
+            f"must have written to this folder: choose another"
+        )
+    return MergeSummary(out, rows, scored, time.monotonic() - started)
+
+
+def _run(make: Any, todo: Sequence[int], say: Say) -> None:
+    blocks: list[Any] = [pa.table({"part": [part]}) for part in todo]
+    dataset = ray.data.from_arrow(blocks).map_batches(
+        make, batch_size=1, batch_format="pyarrow", num_cpus=1
+    )
+    dataset.context.enable_progress_bars = False
+    started = said = time.monotonic()
+    rows = 0
+    batches: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    try:
+        for batch in batches:
+            rows += sum(batch["rows"].to_pylist())
+            if time.monotonic() - said > SAY_SECONDS:
+                said = time.monotonic()
+                say(f"{rows:,} rows in this launch, {rows / (said - started):,.0f} rows/s")
+    except ray.exceptions.RayError as error:
+        let_go(error)
+        if (own := own_error(error)) is not None:
+            raise own from error
+        raise
+
+
+def _count(store: Store) -> tuple[int, int]:
+    """Rows of the output, and those with a score."""
+    data = pads.dataset(store.root, filesystem=store.filesystem, format="parquet")
+    rows = scored = 0
+    for batch in data.to_batches(columns=["score"]):
+        scores: Any = batch.column(0)
+        finite: Any = pc.is_finite(pc.fill_null(scores, math.nan))
+        rows += batch.num_rows
+        scored += pc.sum(finite).as_py() or 0
+    return rows, scored

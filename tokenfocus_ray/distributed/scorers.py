@@ -1,0 +1,154 @@
+"""What a job scores with: found, checked and named before an actor is started."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones.base import ImageSpec
+from tokenfocus_ray.backbones.lora import WEIGHTS, check_adapters, check_taught, local_adapters
+from tokenfocus_ray.config import ScoringConfig
+from tokenfocus_ray.ensemble.bundle import Ensemble
+from tokenfocus_ray.errors import ConfigError
+from tokenfocus_ray.scoring.levels import LevelVocabulary
+from tokenfocus_ray.scoring.prompt import asked
+from tokenfocus_ray.storage import Store
+
+
+def anywhere(config: ScoringConfig) -> ScoringConfig:
+    """The configuration for any process: those of a cluster stand in other working folders."""
+    adapters = {
+        name: folder if "://" in folder else os.path.abspath(folder)
+        for name, folder in config.adapters.items()
+    }
+    backbone = config.backbone
+    if backbone not in registry.BUILT_IN and os.path.isdir(backbone):
+        backbone = os.path.abspath(backbone)
+    return config.model_copy(update={"adapters": adapters, "backbone": backbone})
+
+
+def ensemble_configs(ensemble: Ensemble) -> dict[str, ScoringConfig]:
+    """The backbones that an ensemble brings; none where a table of scores was stacked."""
+    return {
+        name: ScoringConfig.parse(one["config"], f"ensemble: {name}")
+        for name, one in ensemble.backbones.items()
+    }
+
+
+def check_ensemble(ensemble: Ensemble, identities: Mapping[str, Mapping[str, Any]]) -> None:
+    """An ensemble holds for the members that it was fitted on, and for no others.
+
+    Args:
+        ensemble: To be applied.
+        identities: Name of a backbone that is to score -> :func:`scoring_identity`.
+
+    Raises:
+        ConfigError: what differs.
+    """
+    for name, one in ensemble.backbones.items():
+        recorded, now = dict(one.get("identity") or {}), dict(identities.get(name, {}))
+        now = json.loads(json.dumps(now))
+        for key in ("backbone", "ensemble"):  # a folder may have moved
+            recorded.pop(key, None)
+            now.pop(key, None)
+        keys = [k for k in sorted({*recorded, *now}) if recorded and recorded.get(k) != now.get(k)]
+        if keys:
+            shown = "; ".join(f"{k}: {recorded.get(k)!r} then, {now.get(k)!r} now" for k in keys)
+            raise ConfigError(
+                f"the ensemble was fitted on other scores of {name!r} ({shown}); set it back, or "
+                f"stack again"
+            )
+
+
+def check_features(ensemble: Ensemble, made: Collection[str], columns: Collection[str]) -> None:
+    """Every column that an ensemble takes is there.
+
+    Args:
+        ensemble: To be applied.
+        made: From :func:`~tokenfocus_ray.ensemble.columns.feature_names`.
+        columns: Of the manifest.
+
+    Raises:
+        ConfigError: with what is missing.
+    """
+    wanted = dict.fromkeys(ensemble.total.features)
+    missing = [f for f in wanted if f not in made and f not in columns]
+    if ensemble.elements is not None:
+        missing += [f for f in ensemble.elements.features if f not in made]
+    if missing:
+        raise ConfigError(
+            f"the ensemble takes {', '.join(map(repr, missing))}, which neither these backbones "
+            f"({', '.join(sorted(made))}) nor the manifest ({', '.join(columns)}) give; score with "
+            f"the members that it was fitted on, and give the columns that it was fitted with"
+        )
+
+
+def scoring_identity(config: ScoringConfig) -> dict[str, Any]:
+    """What scores depend on, flat: options, weights, adapters, wording.
+
+    Raises:
+        BackboneError, AdapterError: the backbone or an adapter is not there.
+    """
+    from tokenfocus_ray.scoring.prompt import PromptTemplate
+
+    values: dict[str, Any] = config.model_dump(mode="json")
+    for name in ("total_levels", "element_levels"):  # questions name them in their order
+        values[name] = [list(pair) for pair in values[name].items()]
+    adapters = values.pop("adapters")
+    values |= {f"adapters.{name}": _content(folder) for name, folder in adapters.items()}
+    source = registry.resolve(config.backbone, config.revision)
+    values["weights"] = source.revision
+    values["template"] = PromptTemplate(structure=config.structure).fingerprint()
+    return values
+
+
+def _content(adapter: str) -> str:
+    """Hash of an adapter's weights, wherever they lie."""
+    data = Store.of(adapter).read_bytes(WEIGHTS)
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def check_scorer(config: ScoringConfig) -> ImageSpec:
+    """Finds what would make every actor fail, before one is started and without the weights.
+
+    Returns:
+        How the backbone wants its images.
+
+    Raises:
+        BackboneError, AdapterError, LevelError: as the actors would.
+    """
+    source = registry.resolve(config.backbone, config.revision)
+    spec = registry.image_spec(source, config.max_visual_tokens)
+    with local_adapters(config.adapters) as folders:
+        check_adapters(folders)
+        check_taught(folders, config.backbone, asked(config))
+    tokenizer = registry.load_tokenizer(source)
+    context = registry.family_class(source.family).markup.before_answer
+    for levels in (config.total_levels, config.element_levels):
+        LevelVocabulary.of(levels).token_ids(
+            lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]),
+            context,
+            source.name,
+        )
+    return spec
+
+
+def check_scales(configs: Mapping[str, ScoringConfig]) -> None:
+    """Scores of several backbones are averaged, so their levels must have the same values.
+
+    Raises:
+        ConfigError: with the values of two that differ.
+    """
+    for kind in ("total_levels", "element_levels"):
+        values = {name: list(getattr(c, kind).values()) for name, c in configs.items()}
+        (first, wanted), *rest = values.items()
+        for name, found in rest:
+            if found != wanted:
+                raise ConfigError(
+                    f"backbones {first!r} and {name!r} have {kind} of the values {wanted} and "
+                    f"{found}; give both the same, since their scores are averaged"
+                )

@@ -1,0 +1,183 @@
+"""Applies an ensemble to tables of scores; rows do not depend on each other.
+
+Legend: N rows, F feature columns, E elements of all rows together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tokenfocus_ray.ensemble.bundle import Ensemble
+from tokenfocus_ray.ensemble.columns import ScoreColumns
+from tokenfocus_ray.ensemble.features import FloatArray
+from tokenfocus_ray.ensemble.table import numbers
+from tokenfocus_ray.errors import ManifestError, did_you_mean
+from tokenfocus_ray.schema import SCORE_SCHEMA
+
+#: Left out where several tables are merged: they stand in these.
+_OF_MEMBERS = ("member_scores", "level_probs", "level_mass", "entropy", "member_element_scores")
+
+
+def merge(ensemble: Ensemble, tables: Mapping[str, pa.Table]) -> pa.Table:
+    """The first table with the ensemble's scores.
+
+    Of a score table ``score`` and ``element_scores`` are filled anew, and ``score_low``,
+    ``score_high``, ``element_low``, ``element_high`` and ``element_present`` come beside them; rows
+    that are unscored stay so. Columns of members are left out where there are several tables. Of
+    any other table a column ``score`` comes with its interval; a row without any of the features
+    has NaN.
+
+    Args:
+        ensemble: What to apply.
+        tables: Where they come from -> tables of the same rows in the same order.
+
+    Raises:
+        ManifestError: a column that the ensemble takes is missing, or rows of two tables differ.
+    """
+    (where, first), *rest = tables.items()
+    for other, table in rest:
+        _check_rows(where, first, other, table)
+    columns = {at: ScoreColumns.of(t, at) for at, t in tables.items() if is_score_table(t)}
+    values_NF = _features(ensemble.total.features, tables, columns)
+    found = ensemble.total.predict(values_NF)
+    if where not in columns:
+        plain = {"score": found.score, "score_low": found.low, "score_high": found.high}
+        return _plain(first, plain)
+    own = columns[where]
+    scored_N = np.logical_and.reduce([_scored(tables[at]) for at in columns])
+    new: dict[str, Any] = {
+        "score": _floats(found.score, scored_N),
+        "score_low": _floats(found.low, scored_N),
+        "score_high": _floats(found.high, scored_N),
+    }
+    about = {
+        "tokenfocus.ensemble": ensemble.fingerprint(),
+        "tokenfocus.coverage": f"{ensemble.total.coverage:g}",
+    }
+    if len(columns) > 1:
+        first = first.drop_columns(list(_OF_MEMBERS))
+        new |= _reasons([tables[at] for at in columns])
+        about["tokenfocus.members"] = ",".join(_all_members(columns.values()))
+    if (stack := ensemble.elements) is not None:
+        elements = stack.predict(_features(stack.features, {}, columns))
+        scored_E = np.repeat(scored_N, own.counts_N) & ~np.isnan(elements.score)
+        assert stack.threshold is not None
+        values = {
+            "element_scores": _floats(elements.score, scored_E),
+            "element_low": _floats(elements.low, scored_E),
+            "element_high": _floats(elements.high, scored_E),
+            "element_present": pa.array(elements.score >= stack.threshold, mask=~scored_E),
+        }
+        new |= {name: _as_lists(flat, own.counts_N) for name, flat in values.items()}
+        about["tokenfocus.element_threshold"] = f"{stack.threshold:.17g}"
+    return _with(first, new, about)
+
+
+def is_score_table(table: pa.Table) -> bool:
+    """Whether `tokenfocus score` wrote it."""
+    return set(SCORE_SCHEMA.names) <= set(table.column_names)
+
+
+def _features(
+    names: Sequence[str], tables: Mapping[str, pa.Table], columns: Mapping[str, ScoreColumns]
+) -> FloatArray:
+    """[N, F] or [E, F]: made from members' scores, or a column of a table."""
+    found = []
+    for name in names:
+        made = [v for one in columns.values() if (v := one.column(name)) is not None]
+        given = [numbers(t[name]) for t in tables.values() if name in t.column_names]
+        if not made and not given:
+            known = [c for t in tables.values() for c in t.column_names]
+            known += [f"m_{n}" for one in columns.values() for n in one.members.places()]
+            raise ManifestError(
+                f"{' + '.join(tables) or ' + '.join(columns)}: the ensemble takes a column "
+                f"{name!r}, which is not there. {did_you_mean(name, known)}"
+            )
+        if len(made) > 1:
+            raise ManifestError(
+                f"{' + '.join(columns)}: more than one of them has the members of {name!r}, which "
+                f"the ensemble takes; give each backbone once"
+            )
+        found.append((made or given)[0])
+    return np.column_stack(found)
+
+
+def _check_rows(where: str, first: pa.Table, other: str, table: pa.Table) -> None:
+    for at, one in ((where, first), (other, table)):
+        if "sample_id" not in one.column_names:
+            raise ManifestError(f"{at}: there is no column 'sample_id' to join {where} and {other}")
+    mine, theirs = first["sample_id"], table["sample_id"]
+    if first.num_rows == table.num_rows and mine.equals(theirs):
+        return
+    pairs = enumerate(zip(mine.to_pylist(), theirs.to_pylist(), strict=False))
+    row, seen = next(((i, p) for i, p in pairs if p[0] != p[1]), (None, None))
+    what = (
+        f"{first.num_rows} and {table.num_rows} rows"
+        if row is None or seen is None
+        else f"row {row} is {seen[0]!r} in one and {seen[1]!r} in the other"
+    )
+    raise ManifestError(
+        f"{where} and {other} do not have the same samples in the same order: {what}; score the "
+        f"same manifest with both backbones, or both in one job"
+    )
+
+
+def _scored(table: pa.Table) -> NDArray[np.bool_]:
+    status: Any = table["status"]
+    found: NDArray[np.bool_] = pc.equal(status, pa.scalar("ok")).to_numpy()
+    return found
+
+
+def _reasons(tables: Sequence[pa.Table]) -> dict[str, Any]:
+    """Status and reason of each row: of the first table that could not score it."""
+    columns = {name: tables[0][name] for name in ("status", "error_code", "error_message")}
+    for table in reversed(tables):
+        bad = pa.array(~_scored(table))
+        columns = {name: pc.if_else(bad, table[name], old) for name, old in columns.items()}
+    return columns
+
+
+def _all_members(columns: Iterable[ScoreColumns]) -> list[str]:
+    return [
+        one.members.names[m] if len(one.members.backbones) > 1 else f"{name}/{one.members.names[m]}"
+        for one in columns
+        for name, places in one.members.backbones.items()
+        for m in places
+    ]
+
+
+def _floats(values: FloatArray, keep: NDArray[np.bool_]) -> pa.Array[Any]:
+    return pa.array(np.where(keep, values, np.nan), pa.float32())
+
+
+def _as_lists(values: Any, counts_N: NDArray[np.int64]) -> pa.Array[Any]:
+    offsets: Any = pa.array(np.concatenate([[0], np.cumsum(counts_N)]).astype(np.int32))
+    found: pa.Array[Any] = pa.ListArray.from_arrays(offsets, values)
+    return found
+
+
+def _plain(table: pa.Table, new: Mapping[str, FloatArray]) -> pa.Table:
+    names = [f"input_{n}" if n in new else n for n in table.column_names]
+    table = table.rename_columns(names)
+    for name, values in new.items():
+        table = table.append_column(name, pa.array(values))
+    return table
+
+
+def _with(table: pa.Table, new: Mapping[str, Any], about: Mapping[str, str]) -> pa.Table:
+    for name, values in new.items():
+        if name in table.column_names:
+            index = table.column_names.index(name)
+            table = table.set_column(
+                index, table.schema.field(index).with_type(values.type), values
+            )
+        else:
+            table = table.append_column(pa.field(name, values.type), values)
+    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    return table.replace_schema_metadata(metadata | dict(about))
