@@ -1,9 +1,10 @@
-"""``evaluate``: score rows against labels, as a table on the terminal and as JSON."""
+"""``evaluate``: scores against labels, as a table on the terminal, as JSON and as plots."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
 
-    from tokenfocus_ray.evaluation import EvaluationReport
+    from tokenfocus_ray.evaluation import Comparison, EvaluationReport
 
 
-def evaluate(scores: str, labels: str, json_out: str | None = None) -> EvaluationReport:
+def evaluate(
+    scores: str | None,
+    labels: str | None,
+    json_out: str | None = None,
+    *,
+    table: str | None = None,
+    target: str | None = None,
+    group: str | None = None,
+    column: str | None = None,
+    against: str | None = None,
+    label_range: tuple[float, float] | None = None,
+    plots: str | None = None,
+) -> EvaluationReport:
     """Measures how well scores follow labels and prints it.
 
     Args:
@@ -22,29 +35,62 @@ def evaluate(scores: str, labels: str, json_out: str | None = None) -> Evaluatio
         labels: Parquet file or folder with the columns of
             :func:`tokenfocus_ray.evaluation.read_labels`, or EvalMuse's JSON.
         json_out: Local path to write the report to.
+        table: Instead of scores and labels, any table: see
+            :func:`tokenfocus_ray.cli.columns.from_table`.
+        target: Its column of the label, or a pattern of raters' columns.
+        group: Its column of the prompt.
+        column: What is measured; for score rows ``score`` unless given.
+        against: What it is compared with; None for nothing.
+        label_range: Of the table: lowest and highest possible label.
+        plots: Local folder for plots; None for none.
 
     Returns:
         The report that was printed.
 
     Raises:
-        ManifestError: when either side cannot be read or they do not fit together.
-        OutputError: when ``json_out`` cannot be written.
+        ConfigError: neither scores with labels nor a table with target and column are given, or
+            both.
+        ManifestError: when something cannot be read, is missing or does not fit together.
+        OutputError: when ``json_out`` or ``plots`` cannot be written.
     """
-    from tokenfocus_ray.errors import OutputError
-    from tokenfocus_ray.evaluation import evaluate_scores
-    from tokenfocus_ray.evaluation.report import NEEDED_SCORE_COLUMNS, SCORE_COLUMNS
+    from tokenfocus_ray.cli.columns import SCORE, from_scores, from_table
+    from tokenfocus_ray.cli.stack import read_table
+    from tokenfocus_ray.errors import ConfigError, OutputError
+    from tokenfocus_ray.evaluation import compare
+    from tokenfocus_ray.evaluation.plots import write_plots
+    from tokenfocus_ray.evaluation.report import report_of
 
-    score_table = read_parquet(scores, SCORE_COLUMNS, NEEDED_SCORE_COLUMNS)
-    label_table = read_labels_table(labels)
-    report = evaluate_scores(score_table, label_table, scores_source=scores, labels_source=labels)
+    if table is not None and target and column and scores is None and labels is None:
+        found = from_table(
+            read_table(table), table, target=target, column=column, against=against, group=group,
+            label_range=label_range,
+        )  # fmt: skip
+    elif scores and labels and table is None and not (target or group or label_range):
+        column = column or SCORE
+        found = from_scores(scores, labels, column, against)
+    else:
+        raise ConfigError(
+            "give either SCORES with --labels, or --table with --target and --column; --group and "
+            "--label-range are for tables"
+        )
+    joined = found.joined
+    report = report_of(joined, intervals=True)
+    shown = report.to_dict() | {"column": column}
     print_report(report)
-    if json_out is not None:
-        try:
-            Path(json_out).write_text(
-                json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-            )
-        except OSError as error:
-            raise OutputError(f"cannot write {json_out}: {error}; choose a writable path") from None
+    if found.second is not None and against is not None:
+        comparison = compare(joined.scores, found.second, joined.labels, joined.groups)
+        shown |= {"against": against, "comparison": comparison.to_dict()}
+        print_comparison(comparison, column, against)
+    try:
+        if json_out is not None:
+            place, text = json_out, json.dumps(shown, indent=2, allow_nan=False)
+            Path(json_out).write_text(text + "\n", encoding="utf-8")
+        if plots is not None:
+            place = plots
+            for line in write_plots(plots, joined, report, found.members, column):
+                print(line)
+    except OSError as error:
+        raise OutputError(f"cannot write {place}: {error}; choose a writable path") from None
     return report
 
 
@@ -115,34 +161,104 @@ def print_report(report: EvaluationReport) -> None:
 
     console = Console()
     table = Table("measure", title=f"{report.n_scored} of {report.n_rows} rows scored")
-    table.add_column("value", justify="right")
-    table.add_column("over", justify="right")
-    rows = f"{report.n_labelled} rows"
-    elements = f"{report.n_elements} elements"
-    for name, value, over in (
-        ("SRCC", report.srcc, rows),
-        ("PLCC (no fit)", report.plcc, rows),
-        ("KRCC (tau-b)", report.krcc, rows),
-        ("element accuracy", report.element_accuracy, elements),
-        ("PLCC (official fit)", report.official.plcc, rows),
-        ("PLCC (corrected fit)", report.corrected.plcc, rows),
-        ("challenge score (official)", report.final_official, ""),
-        ("challenge score (corrected)", report.final_corrected, ""),
-    ):
-        table.add_row(name, f"{value:.4f}", over)
+    for name in ("value", "95 % interval", "over"):
+        table.add_column(name, justify="right")
+    for label, key, value, over in _lines(report):
+        table.add_row(label, _number(value), _between(*report.intervals.get(key, ())), over)
     console.print(table)
 
-    by_type = {k: (f"{v.accuracy:.4f}", str(v.n)) for k, v in report.by_element_type.items()}
+    by_type = {
+        kind: (
+            _number(v.accuracy), _between(v.accuracy_low, v.accuracy_high), _number(v.auc),
+            _number(v.f1), str(v.n),
+        )
+        for kind, v in report.by_element_type.items()
+    }  # fmt: skip
     by_generator = {
-        k: (f"{v.srcc:.4f}", f"{v.plcc:.4f}", f"{v.krcc:.4f}", str(v.n))
-        for k, v in report.by_generator.items()
-    }
-    _print_groups(console, ("element type", "accuracy", "elements"), by_type)
-    _print_groups(console, ("generator", "SRCC", "PLCC", "KRCC", "rows"), by_generator)
-    for reason in report.reasons:
-        console.print(f"- {reason}", markup=False, highlight=False, soft_wrap=True)
-    for code, count in report.unscored.items():
-        console.print(f"- unscored, {code}: {count}", markup=False, highlight=False, soft_wrap=True)
+        name: (*(_number(x, 3) for x in (v.mean_score, v.mean_label, v.srcc, v.plcc, v.krcc)),
+               str(v.n))
+        for name, v in report.by_generator.items()
+    }  # fmt: skip
+    _print_groups(
+        console, ("element type", "accuracy", "95 % interval", "AUC", "F1", "elements"), by_type
+    )
+    _print_groups(
+        console, ("generator", "score", "label", "SRCC", "PLCC", "KRCC", "rows"), by_generator
+    )
+    _print_lines(console, report.reasons)
+    _print_lines(console, (f"unscored, {code}: {n}" for code, n in report.unscored.items()))
+
+
+def print_comparison(comparison: Comparison, first: str, second: str) -> None:
+    """Prints how two columns compare."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    text = f"{first} against {second}: {comparison.n} rows, {comparison.n_groups} prompts"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    table = Table("")
+    for name in ("first", "second", "difference", "95 % interval"):
+        table.add_column(name, justify="right")
+    for name in ("srcc", "plcc", "krcc"):
+        found = getattr(comparison, name)
+        table.add_row(
+            name.upper(), _number(found.first), _number(found.second),
+            f"{found.difference:+.4f}", _between(found.low, found.high, "+.4f"),
+        )  # fmt: skip
+    console.print(table)
+    notes = [f"comparison: {comparison.reason}"] if comparison.reason else []
+    if comparison.n_dropped:
+        notes.append(f"comparison: {comparison.n_dropped} rows left out, without label or score")
+    _print_lines(console, notes)
+
+
+def _lines(report: EvaluationReport) -> list[tuple[str, str, float, str]]:
+    """What is shown of a report: name, key of its interval, value, what it is over."""
+    rows, elements = f"{report.n_labelled} rows", f"{report.n_elements} elements"
+    untied = f"{report.n_pairs - report.n_pairs_tied} pairs"
+    lines = [
+        ("SRCC", "srcc", report.srcc, rows),
+        ("PLCC (no fit)", "plcc", report.plcc, rows),
+        ("PLCC (official fit)", "", report.official.plcc, rows),
+        ("PLCC (corrected fit)", "", report.corrected.plcc, rows),
+        ("KRCC (tau-b)", "krcc", report.krcc, rows),
+        ("pairwise accuracy", "pairwise_accuracy", report.pairwise_accuracy, untied),
+        ("pairwise accuracy, ties", "pairwise_accuracy_ties", report.pairwise_accuracy_ties,
+         f"{report.n_pairs} pairs"),
+        ("calibration error", "", report.calibration_error, rows),
+    ]  # fmt: skip
+    if report.n_intervals:
+        over = f"{report.n_intervals} intervals"
+        lines += [
+            ("coverage of intervals", "interval_coverage", report.interval_coverage, over),
+            ("width of intervals", "", report.interval_width, over),
+        ]
+    if report.n_elements:
+        own = f"{report.n_elements_own} elements"
+        lines += [
+            ("element accuracy", "element_accuracy", report.element_accuracy, elements),
+            *([("element accuracy, own", "element_accuracy_own", report.element_accuracy_own, own)]
+              if report.n_elements_own else []),
+            ("element AUC", "element_auc", report.element_auc, elements),
+            ("element F1", "element_f1", report.element_f1, elements),
+            ("challenge score (official)", "final_official", report.final_official, ""),
+            ("challenge score (corrected)", "final_corrected", report.final_corrected, ""),
+        ]  # fmt: skip
+    return lines
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _between(low: float = math.nan, high: float = math.nan, form: str = ".4f") -> str:
+    return "" if math.isnan(low) else f"{low:{form}} .. {high:{form}}"
+
+
+def _print_lines(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _is_data(relative: str) -> bool:
@@ -151,13 +267,14 @@ def _is_data(relative: str) -> bool:
 
 
 def _print_groups(
-    console: Console, columns: tuple[str, ...], rows: Mapping[str, tuple[str, ...]]
+    console: Console, columns: Sequence[str], rows: Mapping[str, tuple[str, ...]]
 ) -> None:
     from rich.table import Table
     from rich.text import Text
 
     if rows:
-        table = Table(columns[0])
+        table = Table()
+        table.add_column(columns[0], overflow="fold")  # long names often differ at their ends
         for name in columns[1:]:
             table.add_column(name, justify="right")
         for key, cells in rows.items():

@@ -35,18 +35,21 @@ class Label:
         elements: [E] the elements in their order.
         element_labels: [E] mean element scores, 0..1; NaN likewise.
         generator: The model that made the image, where known.
+        prompt: What the image was made from, where known.
     """
 
     total: float
     elements: tuple[Element, ...]
     element_labels: tuple[float, ...]
     generator: str | None
+    prompt: str | None = None
 
 
 @dataclass(slots=True)
 class _Annotations:
     elements: tuple[Element, ...]
     generator: str | None
+    prompt: str | None
     totals: list[Any]
     per_element: list[list[Any]]
 
@@ -59,7 +62,7 @@ def read_labels(table: pa.Table, source: str = "labels") -> dict[str, Label]:
 
     Args:
         table: Columns ``total_scores`` (list of 1..5, one for each annotator) and ``sample_id``, or
-            ``image_uri`` and ``prompt`` to derive it from; optionally ``elements``,
+            ``image_uri`` and ``prompt`` to derive it from; optionally ``prompt``, ``elements``,
             ``element_labels`` (for each element a list of 0 or 1) and ``generator``.
         source: Where the table comes from, for messages.
 
@@ -90,7 +93,9 @@ def read_labels(table: pa.Table, source: str = "labels") -> dict[str, Label]:
             )
         known = found.setdefault(
             _sample_id(row, where),
-            _Annotations(elements, row.get("generator"), [], [[] for _ in elements]),
+            _Annotations(
+                elements, row.get("generator"), row.get("prompt"), [], [[] for _ in elements]
+            ),
         )
         if known.elements != elements:
             raise ManifestError(
@@ -106,9 +111,19 @@ def read_labels(table: pa.Table, source: str = "labels") -> dict[str, Label]:
             elements=row.elements,
             element_labels=tuple(_mean(values, *ELEMENT_RANGE) for values in row.per_element),
             generator=row.generator,
+            prompt=row.prompt,
         )
         for key, row in found.items()
     }
+
+
+def prompt_group(text: object) -> str:
+    """What groups rows: prompts that differ in case or white space only are one.
+
+    >>> prompt_group(" A red   pig")
+    'a red pig'
+    """
+    return " ".join(str(text).casefold().split())
 
 
 def require_columns(

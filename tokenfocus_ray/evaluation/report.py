@@ -1,46 +1,31 @@
-"""Score rows against labels: joined on the sample id, counted, correlated."""
+"""How well scores follow labels: every figure, with its reason where there is none."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from tokenfocus_ray.errors import ManifestError
-from tokenfocus_ray.evaluation.challenge import (
-    ChallengeScore,
-    ElementAccuracy,
-    challenge_score,
-    element_accuracy,
+from tokenfocus_ray.evaluation.bootstrap import too_few_groups
+from tokenfocus_ray.evaluation.calibration import calibration_error, coverage, other_scale
+from tokenfocus_ray.evaluation.challenge import ChallengeScore, challenge_score
+from tokenfocus_ray.evaluation.correlation import FloatArray, correlations
+from tokenfocus_ray.evaluation.elements import ElementFigures, element_figures
+from tokenfocus_ray.evaluation.generators import GeneratorFigures, generator_figures
+from tokenfocus_ray.evaluation.intervals import (
+    Interval,
+    Resamples,
+    accuracy_interval,
+    report_intervals,
+    used_groups,
 )
-from tokenfocus_ray.evaluation.correlation import Correlations, correlations
-from tokenfocus_ray.evaluation.labels import (
-    Label,
-    elements_of,
-    read_labels,
-    require_columns,
-    to_rows,
-)
-
-#: What is read of a table of score rows, as far as it is there.
-SCORE_COLUMNS = (
-    "sample_id",
-    "status",
-    "error_code",
-    "score",
-    "element_scores",
-    "elements",
-    "generator",
-)
-NEEDED_SCORE_COLUMNS = ("sample_id", "status", "score")
-UNTYPED = "(untyped)"
-
-# Scores of one sample in one run differ by rounding only; more means two runs in one place.
-_SAME_SCORE = 1e-2
+from tokenfocus_ray.evaluation.join import Joined, join_scores
+from tokenfocus_ray.evaluation.labels import read_labels
+from tokenfocus_ray.evaluation.pairwise import accuracy_of, pairs_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +39,36 @@ class EvaluationReport:
         n_unscored: Distinct rows without one.
         unscored: Number of unscored rows for each error code.
         n_unlabelled: Scored rows whose sample id no label has.
-        n_excluded: Scored rows whose total label is empty, NaN or out of 1..5.
+        n_excluded: Scored rows whose total label is empty, NaN or out of range.
         n_labelled: Scored rows with a usable label, which the correlations are over.
         n_labels: Distinct samples in the labels.
         n_labels_without_row: Those of them that no score row has.
+        n_groups: Prompts with a scored row and a usable label, which intervals resample.
         srcc: Spearman's rank correlation.
         plcc: Pearson's correlation without a fit.
         krcc: Kendall's tau-b.
-        element_accuracy: Micro accuracy over elements, in 0..1.
-        n_elements: Elements it is over.
+        n_pairs: Pairs of images of one prompt.
+        n_pairs_tied: Those of them whose labels are equal.
+        pairwise_accuracy: Share of the others in the labels' order, ties of scores counting half.
+        pairwise_accuracy_ties: acc_eq with calibrated ties, over all pairs.
+        pairwise_epsilon: The largest difference of scores that counts as a tie there.
+        n_elements: Elements with score and label.
         n_elements_excluded: Elements without a score, or with an empty or impossible label.
+        element_accuracy: Micro accuracy over elements, in 0..1.
+        element_auc: Area under the ROC curve over elements.
+        element_f1: Of elements that are present.
+        n_elements_own: Elements with a label and a decision of the table's own.
+        element_accuracy_own: Accuracy of those decisions.
+        calibration_error: Mean distance of score and label over tenths of the scores.
+        n_intervals: Labelled rows whose score has an interval.
+        interval_coverage: Share of labels within their score's interval.
+        interval_width: Mean width of those intervals.
         official: The challenge's score as its script computes it.
         corrected: The challenge's score with the fit from prediction to label.
-        by_generator: Correlations for each image generator, where a ``generator`` column exists.
-        by_element_type: Accuracy for each type of element.
+        by_generator: Figures of each image generator, where generators are known.
+        by_element_type: Figures of each type of element.
         reasons: Why numbers are NaN or rows are missing; empty where all is well.
+        intervals: Ends of 95 % intervals by name of the figure; empty unless asked for.
     """
 
     n_rows: int
@@ -81,17 +81,32 @@ class EvaluationReport:
     n_labelled: int
     n_labels: int
     n_labels_without_row: int
+    n_groups: int
     srcc: float
     plcc: float
     krcc: float
-    element_accuracy: float
+    n_pairs: int
+    n_pairs_tied: int
+    pairwise_accuracy: float
+    pairwise_accuracy_ties: float
+    pairwise_epsilon: float
     n_elements: int
     n_elements_excluded: int
+    element_accuracy: float
+    element_auc: float
+    element_f1: float
+    n_elements_own: int
+    element_accuracy_own: float
+    calibration_error: float
+    n_intervals: int
+    interval_coverage: float
+    interval_width: float
     official: ChallengeScore
     corrected: ChallengeScore
-    by_generator: dict[str, Correlations]
-    by_element_type: dict[str, ElementAccuracy]
+    by_generator: dict[str, GeneratorFigures]
+    by_element_type: dict[str, ElementFigures]
     reasons: tuple[str, ...]
+    intervals: dict[str, Interval] = field(default_factory=dict)
 
     @property
     def final_official(self) -> float:
@@ -104,10 +119,12 @@ class EvaluationReport:
         return self.corrected.final_score
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; NaN becomes None."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        plain["final_official"] = _plain(self.final_official)
-        plain["final_corrected"] = _plain(self.final_corrected)
+        """Plain values for JSON; NaN becomes None, intervals keys such as ``srcc_low``."""
+        values = dataclasses.asdict(self)
+        for name, (low, high) in values.pop("intervals").items():
+            values |= {f"{name}_low": low, f"{name}_high": high}
+        values |= {"final_official": self.final_official, "final_corrected": self.final_corrected}
+        plain: dict[str, Any] = _plain(values)
         return plain
 
 
@@ -117,16 +134,17 @@ def evaluate_scores(
     *,
     scores_source: str = "scores",
     labels_source: str = "labels",
+    intervals: bool = False,
 ) -> EvaluationReport:
     """Joins score rows with labels on the sample id and measures how well they agree.
 
     Args:
-        scores: Columns ``sample_id``, ``status``, ``score``; optionally ``error_code``,
-            ``element_scores``, ``elements`` and ``generator`` (:data:`schema.SCORE_SCHEMA` and what
-            passed through).
+        scores: Columns ``sample_id``, ``status``, ``score``; optionally the others of
+            :data:`~tokenfocus_ray.evaluation.join.SCORE_COLUMNS`.
         labels: See :func:`~tokenfocus_ray.evaluation.labels.read_labels`.
         scores_source: Where the scores come from, for messages.
         labels_source: Where the labels come from, for messages.
+        intervals: Whether to resample prompts for 95 % intervals, which takes seconds.
 
     Returns:
         The report; rows that cannot be used are counted, never guessed.
@@ -135,129 +153,115 @@ def evaluate_scores(
         ManifestError: when columns are missing, no row joins, elements do not line up, or one
             sample has two different scores.
     """
-    require_columns(scores, NEEDED_SCORE_COLUMNS, scores_source)
     known = read_labels(labels, labels_source)
-    rows = _distinct(to_rows(scores, SCORE_COLUMNS), scores_source)
-    _check_joins(list(rows), list(known), scores_source, labels_source)
+    joined = join_scores(scores, known, scores_source=scores_source, labels_source=labels_source)
+    return report_of(joined, intervals=intervals)
 
-    unscored: Counter[str] = Counter()
-    n_unlabelled = 0
-    totals: list[tuple[float, float]] = []
-    by_generator: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-    elements: list[tuple[float, float]] = []
-    by_type: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-    for key, row in rows.items():
-        if not _is_scored(row):
-            unscored[row.get("error_code") or "score_not_finite"] += 1
-            continue
-        label = known.get(key)
-        if label is None:
-            n_unlabelled += 1
-            continue
-        totals.append((row["score"], label.total))
-        generator = label.generator or row.get("generator")
-        if generator:
-            by_generator[str(generator)].append(totals[-1])
-        for element, pair in zip(
-            label.elements,
-            _element_pairs(row, label, f"{scores_source}: sample {key}"),
-            strict=True,
-        ):
-            elements.append(pair)
-            by_type[element.type or UNTYPED].append(pair)
 
-    total = correlations(*_columns(totals))
-    accuracy = element_accuracy(*_columns(elements))
-    sides = (*_columns(totals), *_columns(elements))
-    official, corrected = (challenge_score(*sides, variant=v) for v in ("official", "corrected"))
-    n_unscored = sum(unscored.values())
+def report_of(joined: Joined, *, intervals: bool = False) -> EvaluationReport:
+    """Measures how well joined scores and labels agree; see :func:`evaluate_scores`."""
+    elements = joined.elements
+    known_N = np.isfinite(joined.labels)
+    scores_N, labels_N = joined.scores[known_N], joined.labels[known_N]
+    total = correlations(joined.scores, joined.labels)
+    pairs = pairs_within(scores_N, labels_N, joined.groups[known_N])
+    pairwise = accuracy_of(pairs)
+    in_all = element_figures(elements.scores, elements.labels, elements.present)
+    official, corrected = (
+        challenge_score(scores_N, labels_N, elements.scores, elements.labels, variant)
+        for variant in ("official", "corrected")
+    )
+    calibration, calibration_reason = _calibration(joined, scores_N, labels_N)
+    covered = coverage(joined.lows, joined.highs, joined.labels)
+    n_groups = len(used_groups(joined))
+    resamples = Resamples.of(joined) if intervals else None
+    found: dict[str, Interval] = {}
+    if resamples is not None:
+        epsilon = pairwise.epsilon
+        found = report_intervals(joined, resamples, pairs, epsilon, official, corrected)
+    n_unscored = sum(joined.unscored.values())
     report = EvaluationReport(
-        n_rows=scores.num_rows,
-        n_duplicates=scores.num_rows - len(rows),
-        n_scored=len(rows) - n_unscored,
+        n_rows=joined.n_rows,
+        n_duplicates=joined.n_duplicates,
+        n_scored=joined.n_rows - joined.n_duplicates - n_unscored,
         n_unscored=n_unscored,
-        unscored=dict(sorted(unscored.items())),
-        n_unlabelled=n_unlabelled,
+        unscored=joined.unscored,
+        n_unlabelled=joined.n_unlabelled,
         n_excluded=total.n_dropped,
         n_labelled=total.n,
-        n_labels=len(known),
-        n_labels_without_row=len(known.keys() - rows.keys()),
+        n_labels=joined.n_labels,
+        n_labels_without_row=joined.n_labels_without_row,
+        n_groups=n_groups,
         srcc=total.srcc,
         plcc=total.plcc,
         krcc=total.krcc,
-        element_accuracy=accuracy.accuracy,
-        n_elements=accuracy.n,
-        n_elements_excluded=accuracy.n_dropped,
+        n_pairs=pairwise.n,
+        n_pairs_tied=pairwise.n_tied,
+        pairwise_accuracy=pairwise.accuracy,
+        pairwise_accuracy_ties=pairwise.accuracy_ties,
+        pairwise_epsilon=pairwise.epsilon,
+        n_elements=in_all.n,
+        n_elements_excluded=in_all.n_dropped,
+        element_accuracy=in_all.accuracy,
+        element_auc=in_all.auc,
+        element_f1=in_all.f1,
+        n_elements_own=in_all.n_own,
+        element_accuracy_own=in_all.accuracy_own,
+        calibration_error=calibration,
+        n_intervals=covered.n,
+        interval_coverage=covered.share,
+        interval_width=covered.width,
         official=official,
         corrected=corrected,
-        by_generator={k: correlations(*_columns(v)) for k, v in sorted(by_generator.items())},
-        by_element_type={k: element_accuracy(*_columns(v)) for k, v in sorted(by_type.items())},
+        by_generator=generator_figures(joined, resamples),
+        by_element_type=_by_type(joined, resamples),
         reasons=(),
+        intervals=found,
     )
-    return dataclasses.replace(report, reasons=tuple(_reasons(report)))
+    reasons = _reasons(report, joined.unusable)
+    reasons += joined.notes
+    if pairwise.reason:
+        reasons.append(f"pairwise accuracy: {pairwise.reason}")
+    if in_all.n and in_all.reason:
+        reasons.append(f"elements: {in_all.reason}")
+    if calibration_reason:
+        reasons.append(f"calibration error: {calibration_reason}")
+    if intervals and resamples is None:
+        reasons.append(f"intervals: {too_few_groups(n_groups)}")
+    return dataclasses.replace(report, reasons=tuple(reasons))
 
 
-def _distinct(rows: list[dict[str, Any]], source: str) -> dict[str, dict[str, Any]]:
-    distinct: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        first = distinct.setdefault(row["sample_id"], row)
-        if first is row or not (_is_scored(first) and _is_scored(row)):
-            continue
-        if abs(first["score"] - row["score"]) > _SAME_SCORE:
-            raise ManifestError(
-                f"{source}: sample {row['sample_id']} has two scores, {first['score']:.4f} and "
-                f"{row['score']:.4f}; evaluate one run at a time"
-            )
-    return distinct
+def _calibration(
+    joined: Joined, scores_N: FloatArray, labels_N: FloatArray
+) -> tuple[float, str | None]:
+    if not len(scores_N):
+        return math.nan, "no row has score and label"
+    reason = None if joined.on_scale else other_scale(scores_N, labels_N)
+    return (math.nan, reason) if reason else (calibration_error(scores_N, labels_N), None)
 
 
-def _check_joins(scored: list[str], labelled: list[str], source: str, labels_source: str) -> None:
-    for ids, name in ((scored, source), (labelled, labels_source)):
-        if not ids:
-            raise ManifestError(f"{name}: no rows; there is nothing to evaluate")
-    if not set(scored).intersection(labelled):
-        raise ManifestError(
-            f"no sample_id of {source} (first: {scored[0]!r}) is in {labels_source} (first: "
-            f"{labelled[0]!r}); score and label the same manifest, or give both the same sample_id"
+def _by_type(joined: Joined, resamples: Resamples | None) -> dict[str, ElementFigures]:
+    elements = joined.elements
+    types_E = np.array(elements.types, dtype=np.str_)
+    found = {}
+    for kind in sorted(set(elements.types)):
+        own_E = types_E == kind
+        figures = element_figures(
+            elements.scores[own_E], elements.labels[own_E], elements.present[own_E]
         )
+        if resamples is not None and figures.n:
+            low, high = accuracy_interval(joined, resamples, own_E)
+            figures = dataclasses.replace(figures, accuracy_low=low, accuracy_high=high)
+        found[kind] = figures
+    return found
 
 
-def _is_scored(row: dict[str, Any]) -> bool:
-    return row["status"] == "ok" and row["score"] is not None and math.isfinite(row["score"])
-
-
-def _element_pairs(row: dict[str, Any], label: Label, where: str) -> list[tuple[float, float]]:
-    """[E] pairs of element score and label; aligned by position, checked by text."""
-    if not label.elements:  # labels of the total score only
-        return []
-    scores = row.get("element_scores") or [math.nan] * len(label.elements)
-    if len(scores) != len(label.elements):
-        raise ManifestError(
-            f"{where}: {len(scores)} element scores, but {len(label.elements)} labelled elements; "
-            "score and label the same elements in the same order"
-        )
-    for index, (mine, theirs) in enumerate(
-        zip(elements_of(row, where), label.elements, strict=False)
-    ):
-        if mine.text != theirs.text:
-            raise ManifestError(
-                f"{where}: element {index} is {mine.text!r}, but {theirs.text!r} in the labels; "
-                "score and label the same elements in the same order"
-            )
-    missing = (math.nan if score is None else score for score in scores)
-    return list(zip(missing, label.element_labels, strict=True))
-
-
-def _columns(pairs: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-
-
-def _reasons(report: EvaluationReport) -> list[str]:
+def _reasons(report: EvaluationReport, unusable: str) -> list[str]:
     counts = {
         "rows left out because an earlier row has their sample_id": report.n_duplicates,
         "rows unscored": report.n_unscored,
         "scored rows without a label": report.n_unlabelled,
-        "scored rows whose total label is empty or out of 1..5": report.n_excluded,
+        f"scored rows whose total label is {unusable}": report.n_excluded,
         "labels without a score row": report.n_labels_without_row,
         "elements without a score or a usable label": report.n_elements_excluded,
     }

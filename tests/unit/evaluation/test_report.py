@@ -41,7 +41,12 @@ def good_scores() -> list[dict[str, Any]]:
 
 def good_labels() -> list[dict[str, Any]]:
     return [
-        {"sample_id": f"s{i}", "total_scores": [label], "generator": f"g{i % 2}"}
+        {
+            "sample_id": f"s{i}",
+            "prompt": f"prompt  {i // 3}",
+            "total_scores": [label],
+            "generator": f"g{i % 2}",
+        }
         for i, label in enumerate(LABELS)
     ]
 
@@ -60,10 +65,23 @@ def test_everything_joins() -> None:
     }
     assert report.n_elements == 12
     assert report.element_accuracy == pytest.approx(10 / 12, abs=1e-10)
-    assert report.by_generator == {
-        "g0": correlations(SCORES[0::2], LABELS[0::2]),
-        "g1": correlations(SCORES[1::2], LABELS[1::2]),
-    }
+    # each of six pigs, .75 and present, beats five reds and ties with one; two reds are taken too
+    assert report.element_auc == pytest.approx(6 * 5.5 / 36, abs=1e-10)
+    assert report.element_f1 == pytest.approx(12 / 14, abs=1e-10)
+    for name, first in (("g0", 0), ("g1", 1)):
+        whole = correlations(SCORES[first::2], LABELS[first::2])
+        own = report.by_generator[name]
+        assert (own.n, own.n_dropped, own.reason) == (3, 0, None)
+        assert (own.srcc, own.plcc, own.krcc) == (whole.srcc, whole.plcc, whole.krcc)
+        assert own.mean_score == pytest.approx(sum(SCORES[first::2]) / 3, abs=1e-10)
+        assert own.mean_label == pytest.approx(sum(LABELS[first::2]) / 3, abs=1e-10)
+    # prompts {1, 2, 3} and {4, 5, 3}: six pairs, of which 4.5 against 4.0 is in the wrong order
+    assert (report.n_groups, report.n_pairs, report.n_pairs_tied) == (2, 6, 0)
+    assert report.pairwise_accuracy == report.pairwise_accuracy_ties == 5 / 6
+    assert report.pairwise_epsilon == 0
+    # one sample a tenth: distances .5 0 .5 .5 1 0
+    assert report.calibration_error == pytest.approx(2.5 / 6, abs=1e-10)
+    assert report.intervals == {}
     for score, final in (
         (report.official, report.final_official),
         (report.corrected, report.final_corrected),
@@ -86,8 +104,8 @@ def test_what_cannot_be_used_is_excluded_and_counted() -> None:
     ]
     labels = [
         *good_labels(),
-        {"sample_id": "x0", "total_scores": []},
-        {"sample_id": "x1", "total_scores": [6]},
+        {"sample_id": "x0", "total_scores": [], "prompt": "x"},
+        {"sample_id": "x1", "total_scores": [6], "prompt": "x"},
         {"sample_id": "u0", "total_scores": [5]},
         {"sample_id": "lonely", "total_scores": [5]},
     ]
@@ -137,6 +155,116 @@ def test_generator_of_the_score_rows_serves_where_labels_have_none() -> None:
     scores = scores_table(*good_scores()).append_column("generator", generator)
     labels = labels_table(*good_labels()).drop_columns("generator")
     assert list(evaluate_scores(scores, labels).by_generator) == ["h0", "h1"]
+
+
+def test_intervals_are_flat_keys_of_the_json() -> None:
+    scores, labels = scores_table(*good_scores()), labels_table(*good_labels())
+    report = evaluate_scores(scores, labels, intervals=True)
+    assert set(report.intervals) == {
+        "srcc", "plcc", "krcc", "pairwise_accuracy", "pairwise_accuracy_ties", "element_accuracy",
+        "element_auc", "element_f1", "interval_coverage", "final_official", "final_corrected",
+    }  # fmt: skip
+    plain = report.to_dict()
+    assert (plain["srcc_low"], plain["srcc_high"]) == report.intervals["srcc"]
+    assert plain["srcc_low"] <= plain["srcc"] <= plain["srcc_high"]
+    assert (plain["interval_coverage_low"], plain["interval_coverage"]) == (None, None)
+    assert "intervals" not in plain
+    own = plain["by_element_type"]["animal"]
+    assert (own["accuracy_low"], own["accuracy_high"]) == (1, 1)
+    assert plain["by_generator"]["g0"]["mean_score_low"] < report.by_generator["g0"].mean_score
+    json.dumps(plain, allow_nan=False)
+
+
+def test_one_prompt_has_no_intervals() -> None:
+    labels = labels_table(*({**label, "prompt": "A  cat"} for label in good_labels()))
+    report = evaluate_scores(scores_table(*good_scores()), labels, intervals=True)
+    assert math.isfinite(report.srcc)
+    assert (report.n_groups, report.n_pairs) == (1, 15)
+    assert report.intervals == {}
+    assert report.reasons == ("intervals: 1 prompt; an interval needs 2",)
+    assert report.to_dict()["by_element_type"]["animal"]["accuracy_low"] is None
+
+
+def test_without_prompts_every_row_stands_for_itself() -> None:
+    labels = labels_table(*good_labels()).drop_columns("prompt")
+    report = evaluate_scores(scores_table(*good_scores()), labels, intervals=True)
+    assert report.n_groups == 6
+    assert math.isnan(report.pairwise_accuracy)
+    assert math.isfinite(report.intervals["srcc"][0])
+    assert "pairwise_accuracy" not in report.intervals
+    assert report.reasons == (
+        "no prompts in labels or scores; every row stands for itself",
+        "pairwise accuracy: no prompt has two images with score and label",
+    )
+    prompts = pa.array([f" Prompt {i // 3}" for i in range(6)])
+    scores = scores_table(*good_scores()).append_column("prompt", prompts)
+    assert evaluate_scores(scores, labels).n_groups == 2
+
+
+def test_equal_labels_and_equal_scores() -> None:
+    labels = labels_table(*({**label, "total_scores": [4]} for label in good_labels()))
+    report = evaluate_scores(scores_table(*good_scores()), labels, intervals=True)
+    why = "all 6 labels equal 4; a correlation needs spread"
+    assert report.reasons == (
+        f"challenge score, both fits: {why}",
+        "pairwise accuracy: the labels of all 6 pairs of images of one prompt are equal",
+    )
+    assert math.isnan(report.srcc)
+    assert report.pairwise_accuracy_ties == 1
+    assert {"srcc", "final_official"}.isdisjoint(report.intervals)
+    scores = scores_table(*({**score, "score": 3.0} for score in good_scores()))
+    report = evaluate_scores(scores, labels_table(*good_labels()), intervals=True)
+    assert report.reasons == (
+        "challenge score, both fits: all 6 scores equal 3; a correlation needs spread",
+    )
+    assert report.pairwise_accuracy == 0.5
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_nothing_scored() -> None:
+    scores = scores_table({"sample_id": "s0", "status": "unscored", "error_code": "image_missing"})
+    report = evaluate_scores(scores, labels_table(*good_labels()), intervals=True)
+    assert (report.n_scored, report.n_labelled, report.n_elements) == (0, 0, 0)
+    plain = report.to_dict()
+    names = ("srcc", "pairwise_accuracy", "element_auc", "calibration_error", "final_official")
+    assert [plain[name] for name in names] == [None] * 5
+    assert report.reasons == (
+        "1 rows unscored",
+        "5 labels without a score row",
+        "challenge score, both fits: 0 pairs of score and label; a correlation needs 3; no element "
+        "has both a score and a label",
+        "pairwise accuracy: no prompt has two images with score and label",
+        "calibration error: no row has score and label",
+        "intervals: 0 prompts; an interval needs 2",
+    )
+
+
+def test_decisions_and_intervals_of_an_ensemble() -> None:
+    scores = scores_table(*good_scores())
+    scores = scores.append_column("score_low", pa.array([v - 0.5 for v in SCORES]))
+    scores = scores.append_column("score_high", pa.array([v + 0.5 for v in SCORES]))
+    decided = [[True, False], [True, True], None, [True, None], [False, False], [True, False]]
+    scores = scores.append_column("element_present", pa.array(decided, pa.list_(pa.bool_())))
+    report = evaluate_scores(scores, labels_table(*good_labels()), intervals=True)
+    # of the labels 1 2 3 4 5 3 only 5 is out of its interval, 4 +- .5
+    assert (report.n_intervals, report.interval_coverage) == (6, 5 / 6)
+    assert report.interval_width == pytest.approx(1, abs=1e-10)
+    assert report.n_elements_own == 9
+    assert report.element_accuracy_own == pytest.approx(7 / 9, abs=1e-10)
+    assert report.element_accuracy == pytest.approx(10 / 12, abs=1e-10)
+    low, high = report.intervals["element_accuracy_own"]
+    assert low <= 7 / 9 <= high
+    decided[0] = [True]
+    scores = scores.set_column(
+        scores.schema.get_field_index("element_present"), "element_present",
+        pa.array(decided, pa.list_(pa.bool_())),
+    )  # fmt: skip
+    with pytest.raises(ManifestError) as error:
+        evaluate_scores(scores, labels_table(*good_labels()))
+    assert str(error.value) == (
+        "scores: sample s0: 1 element decisions, but 2 labelled elements; score and label the same "
+        "elements in the same order"
+    )
 
 
 def one(**changes: Any) -> pa.Table:
