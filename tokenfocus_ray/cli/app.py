@@ -129,16 +129,42 @@ def train(
 
 @app.command()
 def evaluate(
-    scores: Annotated[str, typer.Argument(help="Output folder of `tokenfocus score`.")],
+    scores: Annotated[
+        str | None, typer.Argument(help="Output folder of `tokenfocus score`.")
+    ] = None,
     labels: Annotated[
-        str, typer.Option(help="Human labels: a Parquet manifest, or EvalMuse .json.")
-    ],
+        str | None,
+        typer.Option(help="Its human labels: a Parquet manifest, or EvalMuse .json."),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(help="Or any table of scores and labels: Parquet, .csv, .tsv, .jsonl."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Its column of the label, or pattern of raters' columns.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Its column of the prompt.")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="What to measure: a column, or a member [score].")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Compare with a column, a member, or another output folder."),
+    ] = None,
+    label_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Lowest and highest possible label of the table."),
+    ] = None,
+    plots: Annotated[str | None, typer.Option(help="Folder for plots, as PNG files.")] = None,
     json: Annotated[str | None, typer.Option(help="Also write the report to this file.")] = None,
 ) -> None:
-    """Measure how well scores follow human labels."""
+    """Measure how well scores follow human labels, with intervals and comparisons."""
     from tokenfocus_ray.cli.evaluate import evaluate as run
 
-    run(scores, labels, json)
+    run(
+        scores, labels, json, table=table, target=target, group=group, column=column,
+        against=against, label_range=label_range, plots=plots,
+    )  # fmt: skip
 
 
 @app.command()
