@@ -5,6 +5,7 @@ Legend: N rows, G groups, R resamples, E elements, P pairs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,25 @@ from tokenfocus_ray.evaluation.resampled import (
 
 Interval = tuple[float, float]
 IntArray = NDArray[np.int64]
+
+#: Every figure that has an interval, without its ends.
+UNDEFINED: dict[str, Interval] = dict.fromkeys(
+    (
+        "srcc",
+        "plcc",
+        "krcc",
+        "pairwise_accuracy",
+        "pairwise_accuracy_ties",
+        "element_accuracy",
+        "element_accuracy_own",
+        "element_auc",
+        "element_f1",
+        "interval_coverage",
+        "final_official",
+        "final_corrected",
+    ),
+    (math.nan, math.nan),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +134,7 @@ def report_intervals(
                 x, y = (labels_N, scores_N) if name == "final_official" else (scores_N, labels_N)
                 plcc = resampled_plcc(draws, places_N, logistic(x, *score.fit), y)
             samples[name] = 0.25 * samples["srcc"] + 0.25 * plcc + 0.5 * samples["element_accuracy"]
-    return {name: interval(values) for name, values in samples.items()}
+    return UNDEFINED | {name: interval(values) for name, values in samples.items()}
 
 
 def accuracy_interval(

@@ -17,6 +17,7 @@ from tokenfocus_ray.evaluation.correlation import FloatArray, correlations
 from tokenfocus_ray.evaluation.elements import ElementFigures, element_figures
 from tokenfocus_ray.evaluation.generators import GeneratorFigures, generator_figures
 from tokenfocus_ray.evaluation.intervals import (
+    UNDEFINED,
     Interval,
     Resamples,
     accuracy_interval,
@@ -175,7 +176,7 @@ def report_of(joined: Joined, *, intervals: bool = False) -> EvaluationReport:
     covered = coverage(joined.lows, joined.highs, joined.labels)
     n_groups = len(used_groups(joined))
     resamples = Resamples.of(joined) if intervals else None
-    found: dict[str, Interval] = {}
+    found = UNDEFINED if intervals else {}
     if resamples is not None:
         epsilon = pairwise.epsilon
         found = report_intervals(joined, resamples, pairs, epsilon, official, corrected)

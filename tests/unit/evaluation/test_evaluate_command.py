@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tokenfocus_ray.cli.evaluate import evaluate
-from tokenfocus_ray.errors import ManifestError, OutputError
+from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError, did_you_mean
+from tokenfocus_ray.evaluation import EvaluationReport, compare, correlations
 from tokenfocus_ray.schema import sample_id
 
 PROMPT = "a red pig"
@@ -62,7 +65,7 @@ def test_json_labels(scores: Path, labels: Path, capsys: pytest.CaptureFixture[s
     assert (report.n_rows, report.n_scored, report.n_labelled) == (9, 8, 8)
     assert report.srcc == pytest.approx(1 - 6 * 2 / (8 * 63), abs=1e-10)
     assert list(report.by_generator) == ["one", "two"]
-    assert json.loads(out.read_text()) == report.to_dict()
+    assert json.loads(out.read_text()) == report.to_dict() | {"column": "score"}
     printed = capsys.readouterr().out
     assert "8 of 9 rows scored" in printed
     assert f"{report.final_official:.4f}" in printed
@@ -75,7 +78,8 @@ def test_parquet_labels_give_the_same_report(scores: Path, labels: Path) -> None
 
     manifest = labels.with_suffix(".parquet")
     pq.write_table(read_evalmuse(str(labels), "/data/images"), manifest)
-    assert evaluate(str(scores), str(manifest)) == evaluate(str(scores), str(labels))
+    found = evaluate(str(scores), str(manifest)).to_dict()
+    assert found == evaluate(str(scores), str(labels)).to_dict()
 
 
 def test_missing_columns_name_all_that_were_found(tmp_path: Path, labels: Path) -> None:
@@ -104,4 +108,192 @@ def test_report_that_cannot_be_written(scores: Path, labels: Path) -> None:
         evaluate(str(scores), str(labels), str(out))
     assert str(error.value) == (
         f"cannot write {out}: [Errno 2] No such file or directory: '{out}'; choose a writable path"
+    )
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> Path:
+    """Scores of two members, with a column that passed through, for the same images."""
+    path = tmp_path / "members.parquet"
+    rows = [
+        {
+            "sample_id": sample_id(path, PROMPT),
+            "status": "ok",
+            "score": score,
+            "score_low": score - 1,
+            "score_high": score + 1,
+            "member_scores": [score + 0.5, 6 - score],
+            "element_scores": [0.9, 0.1],
+            "member_element_scores": [[0.9, 0.1], [0.9, 0.1]],
+            "m_clip": None if i == 3 else f"{0.2 + i / 100:.2f}",
+            "generator": "one" if i % 2 else "two",
+        }
+        for i, (path, score) in enumerate(zip(PATHS, SCORES, strict=True))
+    ]
+    table = pa.Table.from_pylist(rows).replace_schema_metadata({"tokenfocus.members": "m0,m1"})
+    pq.write_table(table, path)
+    return path
+
+
+def test_column_and_members(members: Path, labels: Path) -> None:
+    whole = evaluate(str(members), str(labels))
+    assert (whole.n_intervals, whole.n_elements) == (8, 16)
+    clip = evaluate(str(members), str(labels), column="m_clip")
+    assert (clip.unscored, clip.n_labelled, clip.n_elements) == ({"no_number": 1}, 7, 0)
+    known = [i for i in range(8) if i != 3]
+    expected = correlations(known, [sum(TOTALS[i]) for i in known])
+    assert clip.srcc == pytest.approx(expected.srcc, abs=1e-10)
+    assert (clip.n_intervals, clip.to_dict()["calibration_error"]) == (0, None)
+    assert clip.reasons[-2] == (
+        "calibration error: the median score, 0.24, is outside the labels' range, 1 to 5; a "
+        "calibration error needs scores on the labels' scale"
+    )
+    second = evaluate(str(members), str(labels), column="m1")
+    assert (second.n_labelled, second.n_intervals) == (8, 0)
+    assert second.srcc == pytest.approx(-whole.srcc, abs=1e-10)  # as it is, not turned
+
+
+@pytest.mark.parametrize("against", ["m_clip", "m1", "folder"])
+def test_against(
+    against: str, members: Path, scores: Path, labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = members.parent / "report.json"
+    other = str(scores) if against == "folder" else against
+    evaluate(str(members), str(labels), str(out), against=other)
+    written = json.loads(out.read_text())
+    assert (written["column"], written["against"]) == ("score", other)
+    second = {
+        "m_clip": [math.nan if i == 3 else i for i in range(8)],
+        "m1": [-score for score in SCORES],
+        "folder": SCORES,
+    }[against]
+    totals = [sum(total) / 2 for total in TOTALS]
+    expected = compare(SCORES, second, totals, [PROMPT] * 8).to_dict()
+    assert written["comparison"] == pytest.approx(expected, abs=1e-6)  # float32 in the table
+    printed = capsys.readouterr().out
+    assert f"score against {other}: {expected['n']} rows, 1 prompts" in printed
+    assert "comparison: 1 prompt; an interval needs 2" in printed
+    assert ("comparison: 1 rows left out" in printed) == (against == "m_clip")
+
+
+def test_plots(members: Path, labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = members.parent / "plots"
+    evaluate(str(members), str(labels), plots=str(folder))
+    names = ["calibration.png", "generators.png", "members.png", "scatter.png"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert f"- plots in {folder}: scatter.png, " in capsys.readouterr().out
+    with pytest.raises(OutputError) as error:
+        evaluate(str(members), str(labels), plots=str(labels))
+    assert str(error.value) == (
+        f"cannot write {labels}: [Errno 17] File exists: '{labels}'; choose a writable path"
+    )
+
+
+def test_unknown_column(members: Path, labels: Path) -> None:
+    known = ", ".join(sorted([*pq.read_schema(members).names, "m0", "m1"]))
+    for option in ("column", "against"):
+        with pytest.raises(ManifestError) as error:
+            evaluate(str(members), str(labels), **{option: "m_clp"})
+        assert str(error.value) == (
+            f"{members}: there is no column 'm_clp' for --{option}. Did you mean 'm_clip'? Known: "
+            f"{known}."
+        )
+    with pytest.raises(ManifestError) as error:
+        evaluate(str(members), str(labels), column="generator")
+    assert str(error.value) == (
+        f"{members}: column 'generator' of --column holds no number; name another column"
+    )
+
+
+TABLE = """prompt_id,generator,human_1,human_2,m_a,m_b
+p1,one,1,2,0.1,5
+p1,two,3,3,0.3,4
+P1 ,three,5,4,refused,3
+p2,one,2,,0.2,2
+p2,two,4,99,0.4,1
+p3,one,,,0.5,1
+"""
+
+
+def measured(tmp_path: Path, text: str = TABLE, **options: Any) -> EvaluationReport:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    given = {"target": "human_[12]", "column": "m_a", "group": "prompt_id", **options}
+    return evaluate(None, None, str(tmp_path / "t.json"), table=str(path), **given)
+
+
+def test_any_table(tmp_path: Path) -> None:
+    report = measured(tmp_path, label_range=(1, 5), against="m_b")
+    assert (report.n_rows, report.n_scored, report.unscored) == (6, 5, {"no_number": 1})
+    assert (report.n_labelled, report.n_excluded, report.n_groups, report.n_pairs) == (4, 1, 2, 2)
+    # labels 1.5 3 2 4, of which the second rating of the last is impossible; scores .1 .3 .2 .4
+    assert (report.srcc, report.krcc, report.pairwise_accuracy) == (1, 1, 1)
+    assert report.plcc == pytest.approx(
+        correlations([0.1, 0.3, 0.2, 0.4], [1.5, 3, 2, 4]).plcc, abs=1e-10
+    )
+    assert {name: own.n for name, own in report.by_generator.items()} == {"one": 2, "two": 2}
+    assert report.reasons == (
+        "1 rows unscored",
+        "1 scored rows whose total label is missing or impossible",
+        "challenge score, both fits: no element has both a score and a label",
+        "1 ratings outside 1..5 count for nothing",
+        "calibration error: the median score, 0.25, is outside the labels' range, 1.5 to 4; a "
+        "calibration error needs scores on the labels' scale",
+    )
+    comparison = json.loads((tmp_path / "t.json").read_text())["comparison"]
+    assert (comparison["n"], comparison["n_groups"], comparison["n_dropped"]) == (4, 2, 1)
+    assert comparison["srcc_second"] == pytest.approx(
+        correlations([5, 4, 2, 1], [1.5, 3, 2, 4]).srcc, abs=1e-10
+    )
+
+
+def test_table_without_groups(tmp_path: Path) -> None:
+    report = measured(tmp_path, group=None, target="human_1")
+    assert (report.n_groups, report.n_pairs) == (4, 0)
+    assert "no prompts in labels or scores; every row stands for itself" in report.reasons
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "human"}, "there is no column 'human' for --target. {known}"),
+        ({"column": "m"}, "there is no column 'm' for --column. {known}"),
+        ({"against": "m_c"}, "there is no column 'm_c' for --against. {known}"),
+        ({"group": "prompt"}, "there is no column 'prompt' for --group. {known}"),
+        ({"target": "generator"}, "column 'generator' of --target holds no number; name another "
+         "column"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)  # fmt: skip
+def test_tables_that_cannot_be_measured(
+    options: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    known = did_you_mean(next(iter(options.values())), TABLE.partition("\n")[0].split(","))
+    with pytest.raises(ManifestError) as error:
+        measured(tmp_path, **options)
+    assert str(error.value) == f"{tmp_path}/t.csv: {message.format(known=known)}"
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "options"),
+    [
+        (None, None, {}),
+        ("s", None, {}),
+        (None, "l", {}),
+        ("s", "l", {"table": "t.csv"}),
+        ("s", "l", {"group": "prompt"}),
+        ("s", "l", {"label_range": (1, 5)}),
+        (None, None, {"table": "t.csv", "column": "c"}),
+        (None, None, {"table": "t.csv", "target": "t"}),
+        (None, "l", {"table": "t.csv", "target": "t", "column": "c"}),
+    ],
+)
+def test_either_scores_or_a_table(
+    scores: str | None, labels: str | None, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        evaluate(scores, labels, **options)
+    assert str(error.value) == (
+        "give either SCORES with --labels, or --table with --target and --column; --group and "
+        "--label-range are for tables"
     )

@@ -50,6 +50,7 @@ def test_id_is_derived_where_it_is_missing() -> None:
     expected = [sample_id("x/1.png", "a pig")]
     assert list(read_labels(table(row))) == expected  # a null id
     assert list(read_labels(table(row).drop_columns("sample_id"))) == expected  # no such column
+    assert read_labels(table(row))[expected[0]].prompt == "a pig"
 
 
 @pytest.mark.parametrize("totals", [None, [], [0, 3], [3, 6], [4, None]])
