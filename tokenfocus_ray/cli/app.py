@@ -145,7 +145,7 @@ def evaluate(
     ] = None,
     group: Annotated[str | None, typer.Option(help="Its column of the prompt.")] = None,
     column: Annotated[
-        str | None, typer.Option(help="What to measure: a column, or a member [score].")
+        str | None, typer.Option(help="What to measure: a column, or a member; SCORES have score.")
     ] = None,
     against: Annotated[
         str | None,

@@ -18,7 +18,7 @@ from tokenfocus_ray.evaluation.bootstrap import group_numbers
 from tokenfocus_ray.evaluation.correlation import FloatArray
 
 #: Pairs are held in memory, all at once.
-MAX_PAIRS = 20_000_000
+MAX_PAIRS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
