@@ -185,7 +185,9 @@ def generators(joined: Joined, report: EvaluationReport, column: str) -> Figure:
         ]
         points = np.array(rows)
         _bars(side, points, colour, text, lying=True)
-        side.set_xlabel(f"{'score and label' if one_scale else text}, 95 % intervals")
+        side.set_xlabel(
+            "score and label, 95 % intervals" if one_scale else f"{text}\n95 % intervals"
+        )
     axes[0].set_yticks(range(len(ranked)), [f"{_short(n)}  (n = {found[n].n:,})" for n in ranked])
     axes[0].set_ylim(-0.6, len(ranked) - 0.4)
     n = sum(one.n for one in found.values())
