@@ -71,6 +71,10 @@ def score(
     max_visual_tokens: Annotated[
         int | None, typer.Option(help="Most image tokens an image [the backbone's own limit].")
     ] = None,
+    ensemble: Annotated[
+        str | None,
+        typer.Option(help="Folder of `tokenfocus stack`: scores with its members, merged."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Scoring actors [one a GPU; one without GPU].")
     ] = None,
@@ -85,13 +89,17 @@ def score(
     """Score every row of a manifest on Ray Data; one row out for each row in."""
     from tokenfocus_ray.config import load_score_config
     from tokenfocus_ray.distributed.batch import score_manifest
+    from tokenfocus_ray.distributed.scorers import ensemble_configs
+    from tokenfocus_ray.ensemble.bundle import Ensemble
 
     given: dict[str, Any] = {"backbone": backbone, "max_visual_tokens": max_visual_tokens}
     if adapter:
         given["adapters"] = _pairs(adapter, "--adapter")
     given = {name: value for name, value in given.items() if value is not None}
     pace = {} if workers is None else {"workers": workers}
-    scoring, job = load_score_config(config, given, **pace)
+    bundle = None if ensemble is None else Ensemble.load(ensemble)
+    brought = None if bundle is None else ensemble_configs(bundle)
+    scoring, job = load_score_config(config, given, brought, **pace)
     summary = score_manifest(
         manifest,
         out,
@@ -99,6 +107,7 @@ def score(
         images=images,
         mapping=_pairs(map_ or [], "--map"),
         job=job,
+        ensemble=bundle,
         overwrite=overwrite,
         retry_unscored=retry_unscored,
         say=typer.echo,
@@ -170,7 +179,8 @@ def evaluate(
 @app.command()
 def stack(
     scores: Annotated[
-        list[str] | None, typer.Argument(help="Output folders of `tokenfocus score`.")
+        list[str] | None,
+        typer.Argument(help="Output folders of `tokenfocus score`, or one of `tokenfocus train`."),
     ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Their human labels: a Parquet manifest, or EvalMuse .json.")
@@ -218,6 +228,23 @@ def stack(
         scores or [], labels, table, target=target, features=features or [], group=group,
         config=config, out=out, json_out=json,
     )  # fmt: skip
+
+
+@app.command()
+def merge(
+    scores: Annotated[
+        list[str],
+        typer.Argument(help="Parquet files or folders of scores, of the same rows in one order."),
+    ],
+    ensemble: Annotated[str, typer.Option(help="Folder of `tokenfocus stack`.")],
+    out: Annotated[
+        str, typer.Option(help="Folder for the result, local or s3://; launch again to go on.")
+    ],
+) -> None:
+    """Apply an ensemble on Ray Data to scores that are there already."""
+    from tokenfocus_ray.distributed.merge import merge_scores
+
+    typer.echo(merge_scores(scores, out, ensemble, say=typer.echo).line())
 
 
 @data.command()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from tokenfocus_ray.ensemble.table import _bounds, numbers
+from tokenfocus_ray.ensemble.table import label_bounds, numbers
 from tokenfocus_ray.errors import ManifestError, did_you_mean
 from tokenfocus_ray.evaluation.join import (
     NEEDED_SCORE_COLUMNS,
@@ -150,7 +150,7 @@ def from_table(
     """
     raters = [name for name in table.column_names if fnmatchcase(name, target)] or [target]
     ratings_AR = np.column_stack([_numbers(table, name, where, "--target") for name in raters])
-    low, high, impossible = _bounds(ratings_AR, label_range)
+    low, high, impossible = label_bounds(ratings_AR, label_range)
     usable = np.isfinite(ratings_AR) & ~impossible
     n_ratings = usable.sum(axis=1)
     labels_A = np.full(table.num_rows, np.nan)

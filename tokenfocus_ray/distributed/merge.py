@@ -70,11 +70,13 @@ class MergeParts:
         ensemble: What to apply.
         tables: Of the same rows.
         out: The output folder.
+        rows: Of a part.
     """
 
     ensemble: Ensemble
     tables: tuple[RowTable, ...]
     out: Store
+    rows: int
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Parts by number -> their rows, once they are written."""
@@ -83,8 +85,8 @@ class MergeParts:
         return pa.table({"rows": rows})
 
     def _make(self, part: int) -> int:
-        start = part * PART_ROWS
-        stop = min(start + PART_ROWS, self.tables[0].n_rows)
+        start = part * self.rows
+        stop = min(start + self.rows, self.tables[0].n_rows)
         sink = pa.BufferOutputStream()
         writer: pq.ParquetWriter | None = None
         each = [table.read(start, stop, BATCH_ROWS) for table in self.tables]
@@ -126,7 +128,7 @@ def merge_scores(
     )
     n_rows = check_equal_rows(tables)
     merge(bundle, {table.where: table.schema.empty_table() for table in tables})  # columns fit
-    identity: dict[str, Any] = {"ensemble": bundle.fingerprint()}
+    identity: dict[str, Any] = {"ensemble": bundle.fingerprint(), "part_rows": PART_ROWS}
     for number, table in enumerate(tables):
         identity |= {f"input.{number}.{key}": value for key, value in table.fingerprint.items()}
     if not check_identity(store, MERGE_FILE, identity, JOB.__eq__, "no merge"):
@@ -140,7 +142,7 @@ def merge_scores(
     todo = [part for part in parts if part_name(part) not in done]
     if todo:
         with ray_session():
-            _run(MergeParts(bundle, tables, store), todo, say)
+            _run(MergeParts(bundle, tables, store, PART_ROWS), todo, say)
     store.sweep()
     rows, scored = _count(store)
     if rows != n_rows:

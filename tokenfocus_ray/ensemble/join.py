@@ -11,7 +11,13 @@ import pyarrow as pa
 
 from tokenfocus_ray.ensemble.columns import NEEDED, Members, ScoreColumns
 from tokenfocus_ray.errors import ManifestError
-from tokenfocus_ray.evaluation.labels import Label, elements_of, require_columns, to_rows
+from tokenfocus_ray.evaluation.labels import (
+    Label,
+    elements_of,
+    prompt_group,
+    require_columns,
+    to_rows,
+)
 from tokenfocus_ray.schema import SCORE_SCHEMA
 
 #: Columns of the tables made here, beside features and what passed through.
@@ -66,7 +72,7 @@ def join_labels(tables: Mapping[str, pa.Table], labels: Mapping[str, Label]) -> 
         for at, table in tables.items()
     }
     first = rows[where]
-    groups = [" ".join(str(text).casefold().split()) for text in first["prompt"].to_pylist()]
+    groups = [prompt_group(text) for text in first["prompt"].to_pylist()]
     total: dict[str, Any] = {
         "sample_id": wanted, TARGET: [labels[k].total for k in wanted], GROUP: groups
     }  # fmt: skip

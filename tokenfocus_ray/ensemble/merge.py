@@ -74,7 +74,7 @@ def merge(ensemble: Ensemble, tables: Mapping[str, pa.Table]) -> pa.Table:
             "element_high": _floats(elements.high, scored_E),
             "element_present": pa.array(elements.score >= stack.threshold, mask=~scored_E),
         }
-        new |= {name: _as_lists(flat, own.counts_N) for name, flat in values.items()}
+        new |= {name: as_lists(flat, own.counts_N) for name, flat in values.items()}
         about["tokenfocus.element_threshold"] = f"{stack.threshold:.17g}"
     return _with(first, new, about)
 
@@ -112,16 +112,14 @@ def _check_rows(where: str, first: pa.Table, other: str, table: pa.Table) -> Non
     for at, one in ((where, first), (other, table)):
         if "sample_id" not in one.column_names:
             raise ManifestError(f"{at}: there is no column 'sample_id' to join {where} and {other}")
-    mine, theirs = first["sample_id"], table["sample_id"]
+    mine, theirs = (one["sample_id"] for one in (first, table))
     if first.num_rows == table.num_rows and mine.equals(theirs):
         return
-    pairs = enumerate(zip(mine.to_pylist(), theirs.to_pylist(), strict=False))
-    row, seen = next(((i, p) for i, p in pairs if p[0] != p[1]), (None, None))
-    what = (
-        f"{first.num_rows} and {table.num_rows} rows"
-        if row is None or seen is None
-        else f"row {row} is {seen[0]!r} in one and {seen[1]!r} in the other"
-    )
+    what = f"{first.num_rows} and {table.num_rows} rows"
+    if first.num_rows == table.num_rows:
+        pairs = zip(mine.to_pylist(), theirs.to_pylist(), strict=True)
+        this, that = next(pair for pair in pairs if pair[0] != pair[1])
+        what = f"{this!r} in one stands where {that!r} stands in the other"
     raise ManifestError(
         f"{where} and {other} do not have the same samples in the same order: {what}; score the "
         f"same manifest with both backbones, or both in one job"
@@ -136,7 +134,9 @@ def _scored(table: pa.Table) -> NDArray[np.bool_]:
 
 def _reasons(tables: Sequence[pa.Table]) -> dict[str, Any]:
     """Status and reason of each row: of the first table that could not score it."""
-    columns = {name: tables[0][name] for name in ("status", "error_code", "error_message")}
+    columns: dict[str, Any] = {
+        name: tables[0][name] for name in ("status", "error_code", "error_message")
+    }
     for table in reversed(tables):
         bad = pa.array(~_scored(table))
         columns = {name: pc.if_else(bad, table[name], old) for name, old in columns.items()}
@@ -156,7 +156,13 @@ def _floats(values: FloatArray, keep: NDArray[np.bool_]) -> pa.Array[Any]:
     return pa.array(np.where(keep, values, np.nan), pa.float32())
 
 
-def _as_lists(values: Any, counts_N: NDArray[np.int64]) -> pa.Array[Any]:
+def as_lists(values: Any, counts_N: NDArray[np.int64]) -> pa.Array[Any]:
+    """Values, list after list, as a column.
+
+    Args:
+        values: Of all lists together.
+        counts_N: Length of each list.
+    """
     offsets: Any = pa.array(np.concatenate([[0], np.cumsum(counts_N)]).astype(np.int32))
     found: pa.Array[Any] = pa.ListArray.from_arrays(offsets, values)
     return found

@@ -189,23 +189,24 @@ def predict(name: str, arrays: Arrays, scaled_NK: FloatArray, ranks_NK: FloatArr
 
 
 def _trees(arrays: Arrays, scaled_NK: FloatArray) -> FloatArray:
-    """Walks all trees at once, level by level."""
-    feature, threshold = np.asarray(arrays["feature"]), np.asarray(arrays["threshold"])
-    left, right = np.asarray(arrays["left"]), np.asarray(arrays["right"])
-    x_NK = scaled_NK.astype(np.float32)  # as scikit-learn compares them
-    rows, trees = np.arange(len(x_NK))[:, None], np.arange(len(feature))[None, :]
-    node_NT = np.zeros((len(x_NK), len(feature)), np.int64)
-    while True:
-        children = left[trees, node_NT]
-        inner = children >= 0
-        if not inner.any():
-            break
-        column = np.where(inner, feature[trees, node_NT], 0)
-        goes_left = x_NK[rows, column] <= threshold[trees, node_NT]
-        step = np.where(goes_left, children, right[trees, node_NT])
-        node_NT = np.where(inner, step, node_NT)
-    total: FloatArray = np.asarray(arrays["value"])[trees, node_NT].sum(axis=1)
-    return total + float(arrays["bias"])
+    """Sum of all trees, each for all rows at once."""
+    # as scikit-learn compares them: values rounded to single precision, thresholds not
+    columns_KN = np.ascontiguousarray(scaled_NK.T.astype(np.float32), np.float64)
+    names = ("feature", "threshold", "left", "right", "value")
+    total = np.full(len(scaled_NK), float(arrays["bias"]))
+    for tree in zip(*(arrays[name] for name in names), strict=True):
+        total += _node(tree, 0, columns_KN)
+    return total
+
+
+def _node(tree: Sequence[NDArray[Any]], j: int, columns_KN: FloatArray) -> FloatArray:
+    """A node's value for every row: of a leaf one number, else a choice between two nodes."""
+    feature, threshold, left, right, value = tree
+    if left[j] < 0:
+        leaf: FloatArray = value[j]
+        return leaf
+    goes_left = columns_KN[feature[j]] <= threshold[j]
+    return np.where(goes_left, _node(tree, left[j], columns_KN), _node(tree, right[j], columns_KN))
 
 
 def out_of_fold(

@@ -88,7 +88,7 @@ def read_stack_table(
             raise ManifestError(f"{where}: there is no column {column!r}. {near}")
     names = _matching(table.column_names, features, {*raters, group}, where, min_features)
     ratings_NR = np.column_stack([numbers(table[name]) for name in raters])
-    low, high, impossible = _bounds(ratings_NR, label_range)
+    low, high, impossible = label_bounds(ratings_NR, label_range)
     notes: list[Note] = []
     for r, name in enumerate(raters):
         if (bad := impossible[:, r]).any():
@@ -168,10 +168,15 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _bounds(
+def label_bounds(
     ratings_NR: FloatArray, given: tuple[float, float] | None
 ) -> tuple[float, float, NDArray[np.bool_]]:
-    """Lowest and highest possible label, and which of the ratings are impossible."""
+    """Lowest and highest possible label, and which of the ratings are impossible.
+
+    Args:
+        ratings_NR: A column a rater; NaN where missing.
+        given: What is possible; None: up to Tukey's outer fences.
+    """
     known = ratings_NR[np.isfinite(ratings_NR)]
     if given is not None:
         low, high = given

@@ -26,6 +26,7 @@ COMMANDS = {
         "--map",
         "--config",
         "--max-visual-tokens",
+        "--ensemble",
         "--workers",
         "--overwrite",
         "--retry-unscored",
@@ -59,6 +60,7 @@ COMMANDS = {
         "--folds",
         "--seeds",
     ],
+    "merge": ["SCORES", "--ensemble", "--out"],
     "demo": ["--out", "--samples", "--seed"],
     "data": [],
     "data synthetic": ["--out", "--samples", "--seed"],
@@ -210,6 +212,7 @@ def test_options_win_over_the_configuration_file(
         "out": "out",
         "images": "pictures",
         "mapping": {"prompt": "caption"},
+        "ensemble": None,
         "overwrite": True,
         "retry_unscored": True,
     }

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.scores import random_scores
 from tests.unit.ensemble.test_stacking import table
 from tokenfocus_ray.cli.app import app
 from tokenfocus_ray.ensemble.bundle import Ensemble
@@ -48,6 +50,7 @@ def test_report(made: Path) -> None:
     assert abs(report["measured_coverage"] - 0.9) < 0.06
     assert report["calibration_error"] < 0.15
     assert abs(report["calibrated_srcc"] - report["srcc"]) < 0.02
+    assert report["elements"] is None
 
 
 def test_saved_and_loaded(made: Path) -> None:
@@ -56,11 +59,13 @@ def test_saved_and_loaded(made: Path) -> None:
         "ensemble.json", "ensemble.safetensors",
     ]  # fmt: skip
     ensemble = Ensemble.load(str(made / "bundle"))
-    assert ensemble.features == ("m_0", "m_1", "m_2", "m_3")
+    assert ensemble.total.features == ("m_0", "m_1", "m_2", "m_3")
+    assert ensemble.elements is None
+    assert ensemble.backbones == {}
     values, labels, _ = table(n=200, seed=1)
     values[::7, 1] = np.nan
     values[3] = np.nan
-    found = ensemble.predict(values)
+    found = ensemble.total.predict(values)
     assert np.isnan(found.score[3])
     known = np.isfinite(found.score)
     assert known.sum() == 199
@@ -69,9 +74,50 @@ def test_saved_and_loaded(made: Path) -> None:
     inside = (found.low[known] <= labels[known]) & (labels[known] <= found.high[known])
     assert inside.mean() > 0.8
     ensemble.save(str(made / "copy"))
-    again = Ensemble.load(str(made / "copy")).predict(values)
+    copy = Ensemble.load(str(made / "copy"))
+    assert copy.fingerprint() == ensemble.fingerprint()
+    again = copy.total.predict(values)
     np.testing.assert_array_equal(again.score, found.score)
     np.testing.assert_array_equal(again.high, found.high)
+
+
+def test_scores_with_labels(tmp_path: Path) -> None:
+    """What a job wrote and recorded comes into the bundle; elements get a stack of their own."""
+    scores, labels = random_scores({"tiny-internvl": ["m0", "m1"]}, 80)
+    (tmp_path / "scores" / "__job").mkdir(parents=True)
+    pq.write_table(scores, tmp_path / "scores" / "part-00000.parquet")
+    pq.write_table(labels, tmp_path / "labels.parquet")
+    job = {"weights": "abc", "adapters.m0": "0f", "input.rows": 80, "commit_rows": 256}
+    (tmp_path / "scores" / "__job" / "job.json").write_text(json.dumps(job))
+    arguments = ["stack", str(tmp_path / "scores"), "--labels", str(tmp_path / "labels.parquet")]
+    arguments += ["--method", "ridge", "--seeds", "1", "--out", str(tmp_path / "bundle")]
+    arguments += ["--json", str(tmp_path / "report.json"), "--metric", "challenge"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "80 rows, 20 groups, 4 columns" in result.output
+    assert "159 elements, 20 groups, 2 columns" in result.output
+    ensemble = Ensemble.load(str(tmp_path / "bundle"))
+    assert ensemble.total.features == ("m_m0", "m_m1", "elements_m0", "elements_m1")
+    assert ensemble.elements is not None
+    assert ensemble.elements.features == ("e_m0", "e_m1")
+    assert ensemble.elements.threshold is not None
+    assert 0.2 < ensemble.elements.threshold < 0.8
+    own = ensemble.backbones["tiny-internvl"]
+    assert own["identity"] == {"weights": "abc", "adapters.m0": "0f"}
+    assert own["config"]["backbone"] == "tiny-internvl"
+    decisions = json.loads((tmp_path / "report.json").read_text())["elements"]["decisions"]
+    assert decisions["accuracy"] > 0.8
+    assert decisions["threshold"] == ensemble.elements.threshold
+
+
+@pytest.mark.parametrize("given", [["x"], ["x", "y"]])
+def test_scores_without_labels(tmp_path: Path, given: list[str]) -> None:
+    result = CliRunner().invoke(app, ["stack", *(str(tmp_path / g) for g in given)])
+    assert isinstance(result.exception, ConfigError)
+    assert str(result.exception) == (
+        f"{' '.join(str(tmp_path / g) for g in given)}: without --labels, give the one folder of a "
+        "finished training run, which has an oof.parquet; with score tables, give --labels"
+    )
 
 
 def test_what_is_no_bundle(made: Path, tmp_path: Path) -> None:
@@ -87,7 +133,7 @@ def test_what_is_no_bundle(made: Path, tmp_path: Path) -> None:
     )
     values = json.loads((tmp_path / "ensemble.json").read_text())
     (tmp_path / "ensemble.json").write_text(json.dumps(values | {"format": 7}))
-    with pytest.raises(ManifestError, match="has format 7, this version reads 1; stack again"):
+    with pytest.raises(ManifestError, match="has format 7, this version reads 2; stack again"):
         Ensemble.load(str(tmp_path))
 
 

@@ -161,16 +161,14 @@ def test_auto_keeps_to_the_one_column_that_knows() -> None:
     assert found["auto"] > best - 0.02
 
 
-@pytest.mark.parametrize("method", ["auto", "ridge", "boosting"])
-def test_shuffled_labels_are_not_followed(method: Method) -> None:
+@pytest.mark.parametrize(("method", "n"), [("auto", 600), ("ridge", 1200)])
+def test_shuffled_labels_are_not_followed(method: Method, n: int) -> None:
     """What is reported out of fold is nothing where there is nothing to learn."""
-    values, labels, groups = table(n=240)
-    found = []
-    for seed in range(4):
+    values, labels, groups = table(n)
+    for seed in range(3):
         shuffled = np.random.default_rng(seed).permutation(labels)
         nested, _ = nested_predictions(values, shuffled, groups, method, "mean", 5, [0])
-        found.append(srcc(nested[0], shuffled))
-    assert abs(np.mean(found)) < 0.1
+        assert abs(srcc(nested[0], shuffled)) < 0.1
 
 
 def test_blend_takes_the_part_that_agrees() -> None:
