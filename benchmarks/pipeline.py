@@ -27,7 +27,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -38,6 +37,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from _memory import Watch
 from PIL import Image
 
 from tokenfocus_ray.config import JobConfig, ScoringConfig
@@ -257,36 +257,6 @@ def stand_in_job(manifest: str, out: str) -> None:
     print(summary.line(), flush=True)
 
 
-class Watch(threading.Thread):
-    """Peak memory of a process and all that it started, in MiB.
-
-    Private memory of each process, and of the object store the pages that were ever touched.
-    """
-
-    def __init__(self, process: psutil.Process) -> None:
-        super().__init__(daemon=True)
-        self._process, self.ended = process, threading.Event()
-        self.peak = {"driver": 0.0, "workers": 0.0, "object store": 0.0}
-        self.total = 0.0
-
-    def run(self) -> None:
-        """Looks once a second."""
-        while not self.ended.wait(1.0):
-            now = dict.fromkeys(self.peak, 0.0)
-            for process in [self._process, *self._process.children(recursive=True)]:
-                try:
-                    memory, name = process.memory_full_info(), process.name()
-                except psutil.Error:
-                    continue
-                where = "driver" if process == self._process else "workers"
-                now[where] += memory.uss / 2**20
-                if name == "raylet":
-                    now["object store"] = memory.shared / 2**20
-            for where, value in now.items():
-                self.peak[where] = max(self.peak[where], value)
-            self.total = max(self.total, sum(now.values()))
-
-
 def launch(manifest: Path, out: Path, stop_at: int | None = None) -> tuple[float, Watch, int]:
     """Runs the job in a process, and kills it once so many rows are committed."""
     command = [sys.executable, __file__, "--stand-in", str(manifest), str(out)]
@@ -328,9 +298,9 @@ def scale(folder: Path, rows: int) -> dict[str, float]:
         assert run["rows"] == count
         found[f"rows_per_s_{name}"] = count / seconds
         found[f"peak_rss_{name}_mib"] = watch.total
-        shown = ", ".join(f"{where} {value:.0f}" for where, value in watch.peak.items())
         print(
-            f"{count:,} rows: {seconds:.0f} s, {count / seconds:.0f} rows/s; MiB at most: {shown}"
+            f"{count:,} rows: {seconds:.0f} s, {count / seconds:.0f} rows/s; MiB at most: "
+            f"{watch.shown()}"
         )
     full = rows / found["rows_per_s_1m"]
     manifest = folder / "1m" / "manifest.parquet"

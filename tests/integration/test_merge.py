@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import runpy
+import sys
 from pathlib import Path
 
 import psutil
@@ -12,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support import merging
-from tests.support.processes import driver, end, wait_for
+from tests.support.processes import ROOT, driver, end, wait_for
 from tests.support.scores import random_scores
 from tests.unit.ensemble.test_merge import TWO, fitted
 from tokenfocus_ray.cli.app import app
@@ -103,6 +105,37 @@ def test_csv_with_a_bundle_of_a_table(scores: Path, tmp_path: Path) -> None:
     found = pq.read_table(tmp_path / "out")
     assert found.column_names[-3:] == ["score", "score_low", "score_high"]
     assert found["human"].to_pylist() == human
+
+
+def test_job(
+    scores: Path,
+    tmp_path: Path,
+    s3_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Labels of some rows are enough; all are merged; submitted again, it goes on."""
+    table, labels = random_scores(TWO, 300, seed=4)
+    for name, rows in (("scores/part-00000.parquet", table), ("labels.parquet", labels[:100])):
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink)
+        Store.of(s3_bucket).write_bytes(name, sink.getvalue())
+    config = tmp_path / "stack.yaml"
+    config.write_text("method: nnls\nseeds: 1\n")
+    arguments = [f"{s3_bucket}/scores", "--labels", f"{s3_bucket}/labels.parquet", "--config"]
+    arguments += [str(config), "--out", f"{s3_bucket}/stacked"]
+    monkeypatch.setattr(sys, "argv", ["stack_scores.py", *arguments])
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    main = runpy.run_path(str(ROOT / "jobs" / "stack_scores.py"))["main"]
+    for _ in range(2):
+        assert main() == 0
+        printed = capsys.readouterr().out
+        assert "100 rows, 25 groups, 4 columns" in printed
+        assert "rows=300 scored=300 unscored=0 " in printed
+    assert len(Store.of(f"{s3_bucket}/stacked/scores").names()) == 6  # parts, and the job's record
+    config.write_text("method: magic\n")
+    assert main() == 2
+    assert capsys.readouterr().err.startswith(f"error: {config}: method = 'magic': ")
 
 
 def test_refusals(scores: Path, tmp_path: Path) -> None:

@@ -40,10 +40,17 @@ from tests.support.train import (
 from tokenfocus_ray import AlignmentScorer
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.cli.app import app
-from tokenfocus_ray.config import TrainConfig
+from tokenfocus_ray.cli.stack import stack
+from tokenfocus_ray.config import StackConfig, TrainConfig
 from tokenfocus_ray.distributed import train, train_data
+from tokenfocus_ray.distributed.scorers import (
+    check_ensemble,
+    ensemble_configs,
+    scoring_identity,
+)
 from tokenfocus_ray.distributed.train import train_members
 from tokenfocus_ray.distributed.train_data import prepare_samples, read_manifest, read_samples
+from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError
 from tokenfocus_ray.scoring.fetch import fetch
 from tokenfocus_ray.storage import Store
@@ -158,6 +165,24 @@ class TestRun:
             assert re.fullmatch(
                 rf"{name}: finished after 8 steps, out-of-fold SRCC -?[\d.]+", mine[-1]
             )
+
+    def test_stacked_members_are_those_of_the_run(
+        self, reference: Reference, tmp_path: Path
+    ) -> None:
+        """The bundle scores with what the run made, wherever the run lies."""
+        run = shutil.copytree(reference.out, tmp_path / "moved")
+        config = StackConfig(method="nnls", seeds=1, folds=2)
+        report, _ = stack([str(run)], config=config, out=str(tmp_path / "bundle"))
+        assert report.features == (f"m_{BACKBONE}", f"elements_{BACKBONE}")
+        ensemble = Ensemble.load(str(tmp_path / "bundle"))
+        configs = ensemble_configs(ensemble)
+        assert configs[BACKBONE].max_visual_tokens == 16
+        assert list(configs[BACKBONE].adapters) == list(MEMBERS)
+        check_ensemble(ensemble, {BACKBONE: scoring_identity(configs[BACKBONE])})
+        weights = run / "members" / MEMBERS[0] / "adapter" / "adapter_model.safetensors"
+        weights.write_bytes(weights.read_bytes() + b" ")
+        with pytest.raises(ConfigError, match=rf"scores of '{BACKBONE}' \(adapters.{MEMBERS[0]}: "):
+            check_ensemble(ensemble, {BACKBONE: scoring_identity(configs[BACKBONE])})
 
     def test_adapters_score_as_in_training(self, reference: Reference) -> None:
         folders = {m: str(reference.out / "members" / m / "adapter") for m in MEMBERS}

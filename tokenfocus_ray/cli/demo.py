@@ -66,10 +66,7 @@ def run_demo(out: str, samples: int, seed: int) -> None:
             _remove(folder / "training")
             run_train(TrainConfig.parse(values, "demo"), training)
         console.rule("4. Stack: learn from out-of-fold predictions how to merge the bags")
-        stack(
-            [training], None, None, target=None, features=(), group=None,
-            config=StackConfig(seeds=1), out=bundle, json_out=None,
-        )  # fmt: skip
+        stack([training], config=StackConfig(seeds=1), out=bundle)
         console.rule("5. Score the test split with the ensemble, and judge it")
         ensemble = Ensemble.load(bundle)
         configs = ensemble_configs(ensemble)

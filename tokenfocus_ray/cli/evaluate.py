@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +104,12 @@ def read_labels_table(labels: str) -> pa.Table:
     return read_parquet(labels, LABEL_COLUMNS, ("total_scores",))
 
 
-def read_parquet(path: str, columns: Iterable[str] | None, needed: Iterable[str]) -> pa.Table:
+def read_parquet(
+    path: str,
+    columns: Iterable[str] | None,
+    needed: Iterable[str],
+    ids: Collection[str] | None = None,
+) -> pa.Table:
     """Some columns of a Parquet file, or of all Parquet files below a folder.
 
     Files and folders whose name starts with ``_`` or ``.`` are not data and are left out.
@@ -113,6 +118,8 @@ def read_parquet(path: str, columns: Iterable[str] | None, needed: Iterable[str]
         path: Local path or URI of a file or folder.
         columns: The columns to read, as far as they are there; None: all.
         needed: The columns without which there is no use in reading.
+        ids: Values of ``sample_id`` whose rows are read; None: all. The others are passed over a
+            few at a time, so that a large table needs no more memory.
 
     Returns:
         The table; when a needed column is missing, all columns without a row, so that the message
@@ -126,12 +133,11 @@ def read_parquet(path: str, columns: Iterable[str] | None, needed: Iterable[str]
     from pyarrow import fs
 
     from tokenfocus_ray.errors import ManifestError
+    from tokenfocus_ray.storage import Store
 
+    store = Store.of(path)
+    filesystem, root = store.filesystem, store.root
     try:
-        if "://" in path:
-            filesystem, root = fs.FileSystem.from_uri(path)
-        else:
-            filesystem, root = fs.LocalFileSystem(), str(Path(path).absolute())
         info = filesystem.get_file_info(root)
         if info.type == fs.FileType.Directory:
             below = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
@@ -149,7 +155,10 @@ def read_parquet(path: str, columns: Iterable[str] | None, needed: Iterable[str]
         names = found.schema.names
         if not set(needed) <= set(names):
             return found.schema.empty_table()
-        return found.to_table(columns=[name for name in columns or names if name in names])
+        wanted = (
+            None if ids is None else ds.field("sample_id").isin(pa.array(list(ids), pa.string()))
+        )
+        return found.to_table([name for name in columns or names if name in names], wanted)
     except (OSError, pa.ArrowException) as error:
         raise ManifestError(f"{path}: cannot be read as Parquet ({error}); give Parquet") from None
 

@@ -41,15 +41,15 @@ class StackInput:
 
 def stack(
     scores: Sequence[str],
-    labels: str | None,
-    table: str | None,
+    labels: str | None = None,
+    table: str | None = None,
     *,
-    target: str | None,
-    features: Sequence[str],
-    group: str | None,
+    target: str | None = None,
+    features: Sequence[str] = (),
+    group: str | None = None,
     config: StackConfig,
     out: str | None,
-    json_out: str | None,
+    json_out: str | None = None,
 ) -> tuple[StackReport, StackReport | None]:
     """Fits an ensemble, prints how good it is, and writes it.
 
@@ -150,8 +150,9 @@ def read_scores(scores: Sequence[str], labels: str) -> StackInput:
     from tokenfocus_ray.ensemble.join import GROUP, TARGET, join_labels
     from tokenfocus_ray.evaluation.labels import read_labels
 
-    tables = {where: read_parquet(where, None, ()) for where in scores}
-    joined = join_labels(tables, read_labels(read_labels_table(labels), labels))
+    known = read_labels(read_labels_table(labels), labels)
+    tables = {where: read_parquet(where, None, ("sample_id",), ids=known) for where in scores}
+    joined = join_labels(tables, known)
     backbones: dict[str, Any] = {}
     for where, table in tables.items():
         names = list(Members.of(table.schema, where).backbones)

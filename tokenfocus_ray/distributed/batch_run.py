@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-import gc
 import json
 import os
-import re
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +16,7 @@ import ray
 
 from tokenfocus_ray.config import JobConfig
 from tokenfocus_ray.datasets.units import Source
+from tokenfocus_ray.distributed.causes import cause_of, let_go, own_error
 from tokenfocus_ray.distributed.commits import Piece, publish
 from tokenfocus_ray.distributed.feeding import CommitPieces, PreparePieces, ReadPieces
 from tokenfocus_ray.distributed.guard import Attempts, Guard
@@ -29,7 +27,7 @@ from tokenfocus_ray.distributed.score_pieces import COMMIT_CPUS, ScorePool, piec
 from tokenfocus_ray.distributed.session import cluster_gpus
 from tokenfocus_ray.distributed.stages import PrepareStage
 from tokenfocus_ray.ensemble.bundle import Ensemble
-from tokenfocus_ray.errors import JobError, UserError
+from tokenfocus_ray.errors import JobError
 from tokenfocus_ray.storage import Store
 
 #: Launches of the pipeline in a row that may end without a single piece committed.
@@ -105,7 +103,7 @@ class BatchRun:
                 if not isinstance(error, _SYSTEM):
                     raise  # the same would happen again
                 fruitless = 0 if self._pieces > before else fruitless + 1
-                cause = _cause(error)
+                cause = cause_of(error)
                 if fruitless >= FRUITLESS:
                     raise JobError(
                         f"scoring ended {fruitless} times without a single piece done: {cause}. "
@@ -280,39 +278,3 @@ class _Pace:
 @ray.remote(num_cpus=COMMIT_CPUS)
 def _publish(store: Store, part: int, pieces: Any, duplicates: list[int]) -> None:
     publish(store, part, pieces, duplicates)
-
-
-def let_go(error: BaseException) -> None:
-    """Frees what the frames of a failed pipeline hold: its actors end once nobody refers to them.
-
-    Else they would keep their CPUs and GPUs for as long as a caller keeps the exception.
-    """
-    traceback.clear_frames(error.__traceback__)
-    causes, seen = [error.__cause__, error.__context__], {id(error)}
-    while causes:
-        cause = causes.pop()
-        if cause is not None and id(cause) not in seen:
-            seen.add(id(cause))
-            cause.__traceback__ = None  # frames of Ray's threads, and those that called them
-            causes += [cause.__cause__, cause.__context__]
-    gc.collect()
-
-
-def _cause(error: BaseException) -> str:
-    """What Ray says first, and what it quotes last: the exception of the process that died."""
-    first, *more = f"{type(error).__name__}: {error}".strip().splitlines()
-    last = next((line.strip() for line in reversed(more) if line.strip()), "")
-    return f"{first} ({last})" if re.match(r"[\w.]+(Error|Exception): ", last) else first
-
-
-def own_error(error: BaseException | None) -> UserError | None:
-    """The error of ours that a Ray error carries, if any."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        # Ray's wrapper is of our class too, with a trace for its text
-        if isinstance(error, UserError) and not isinstance(error, ray.exceptions.RayError):
-            # which also adds advice to the text, about settings that we do not hand on
-            return type(error)(str(error).partition("\nFailed to apply UDF transform")[0])
-        seen.add(id(error))
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
-    return None

@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 import ray
 
 from tokenfocus_ray.datasets.tables import RowTable, check_equal_rows
-from tokenfocus_ray.distributed.batch_run import SAY_SECONDS, Say, let_go, own_error
+from tokenfocus_ray.distributed.batch_run import SAY_SECONDS, Say
+from tokenfocus_ray.distributed.causes import let_go, own_error
 from tokenfocus_ray.distributed.commits import INPUT, JOB, part_name
 from tokenfocus_ray.distributed.identity import check_identity
 from tokenfocus_ray.distributed.session import ray_session

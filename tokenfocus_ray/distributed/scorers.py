@@ -31,6 +31,22 @@ def anywhere(config: ScoringConfig) -> ScoringConfig:
     return config.model_copy(update={"adapters": adapters, "backbone": backbone})
 
 
+def members_record(
+    config: ScoringConfig, adapters: Mapping[str, str], run: Store
+) -> dict[str, Any]:
+    """A backbone as an ensemble keeps it, with the members that a training run made.
+
+    Args:
+        config: How they score.
+        adapters: Member -> folder in the run's; recorded as paths below it, since runs may move.
+        run: The run's folder.
+    """
+    whole = anywhere(config.model_copy(update={"adapters": dict(adapters)}))
+    below = {name: folder.removeprefix(f"{run.uri}/") for name, folder in adapters.items()}
+    values = whole.model_dump(mode="json") | {"adapters": below}
+    return {"config": values, "identity": scoring_identity(whole)}
+
+
 def ensemble_configs(ensemble: Ensemble) -> dict[str, ScoringConfig]:
     """The backbones that an ensemble brings; none where a table of scores was stacked."""
     return {

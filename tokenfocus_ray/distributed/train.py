@@ -29,7 +29,7 @@ from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import Source
 from tokenfocus_ray.config import BackboneRun, TrainConfig
 from tokenfocus_ray.distributed.identity import check_identity
-from tokenfocus_ray.distributed.scorers import check_scorer, scoring_identity
+from tokenfocus_ray.distributed.scorers import check_scorer, members_record
 from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.distributed.train_data import (
     DATA_CPUS,
@@ -162,39 +162,14 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
     members = [job.folder.read_json(MEMBER_FILE) for job in jobs]
     _write_out_of_fold(jobs, samples, store)
     summary = TrainSummary(store.uri, members, skipped.num_rows, time.monotonic() - started)
-    store.write_json(
-        SUMMARY_FILE,
-        {
-            "members": members,
-            "skipped": skipped.num_rows,
-            "backbones": _scorers(config, summary, store),
-        },
-    )
+    scorers = {
+        backbone_label(name): members_record(config.scoring(name), summary.adapters(name), store)
+        for name in config.backbones
+        if config.lora is not None  # else members are whole backbones, which no one configures
+    }
+    record = {"members": members, "skipped": skipped.num_rows, "backbones": scorers}
+    store.write_json(SUMMARY_FILE, record)
     return summary
-
-
-def _scorers(config: TrainConfig, summary: TrainSummary, store: Store) -> dict[str, Any]:
-    """How to score with the members, for `tokenfocus stack`; adapters are below the run's folder.
-
-    Members without adapters are whole backbones, which no single scoring configuration holds.
-    """
-    if config.lora is None:
-        return {}
-    found = {}
-    for name in config.backbones:
-        below = {
-            member: folder.removeprefix(f"{store.uri}/")
-            for member, folder in summary.adapters(name).items()
-        }
-        scoring = config.scoring(name)
-        whole = scoring.model_copy(
-            update={"adapters": {member: f"{store.uri}/{at}" for member, at in below.items()}}
-        )
-        found[backbone_label(name)] = {
-            "config": scoring.model_dump(mode="json") | {"adapters": below},
-            "identity": scoring_identity(whole),
-        }
-    return found
 
 
 def _check(config: TrainConfig) -> tuple[Manifest, list[Any]]:

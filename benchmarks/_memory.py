@@ -1,0 +1,41 @@
+"""Memory of a process and all that it started."""
+
+from __future__ import annotations
+
+import threading
+
+import psutil
+
+
+class Watch(threading.Thread):
+    """Peak memory of a process and all that it started, in MiB.
+
+    Private memory of each process, and of the object store the pages that were ever touched.
+    """
+
+    def __init__(self, process: psutil.Process) -> None:
+        super().__init__(daemon=True)
+        self._process, self.ended = process, threading.Event()
+        self.peak = {"driver": 0.0, "workers": 0.0, "object store": 0.0}
+        self.total = 0.0
+
+    def run(self) -> None:
+        """Looks once a second."""
+        while not self.ended.wait(1.0):
+            now = dict.fromkeys(self.peak, 0.0)
+            for process in [self._process, *self._process.children(recursive=True)]:
+                try:
+                    memory, name = process.memory_full_info(), process.name()
+                except psutil.Error:
+                    continue
+                where = "driver" if process == self._process else "workers"
+                now[where] += memory.uss / 2**20
+                if name == "raylet":
+                    now["object store"] = memory.shared / 2**20
+            for where, value in now.items():
+                self.peak[where] = max(self.peak[where], value)
+            self.total = max(self.total, sum(now.values()))
+
+    def shown(self) -> str:
+        """The peaks in words."""
+        return ", ".join(f"{where} {value:.0f}" for where, value in self.peak.items())

@@ -1,0 +1,41 @@
+"""Learns from labels how to merge scores, and merges them all; submit it again to go on.
+
+    ray job submit --working-dir . -- python jobs/stack_scores.py SCORES... --labels L --out OUT
+
+Writes OUT/ensemble (for `tokenfocus score --ensemble`) and OUT/scores; keys: docs/ensemble.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tokenfocus_ray.cli.stack import stack
+from tokenfocus_ray.config import StackConfig
+from tokenfocus_ray.distributed.merge import merge_scores
+from tokenfocus_ray.errors import TokenFocusError
+
+
+def main() -> int:
+    """Runs the job; 2 where the user can put it right."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("scores", nargs="+")
+    parser.add_argument("--labels", required=True, help="human labels of some of the rows")
+    parser.add_argument("--config", default=str(Path(__file__).with_suffix(".yaml")))
+    parser.add_argument("--out", required=True, help="folder that every node reaches, or s3://")
+    args = parser.parse_args()
+    os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job was submitted to
+    try:
+        config = StackConfig.parse(StackConfig.load_values(args.config), args.config)
+        stack(args.scores, args.labels, config=config, out=(bundle := f"{args.out}/ensemble"))
+        print(merge_scores(args.scores, f"{args.out}/scores", bundle).line())
+    except TokenFocusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
