@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 .PHONY: help demo test lint bench clean
 
 help:
-	@echo "make demo    set up, then score the built-in benchmark into runs/demo"
+	@echo "make demo    set up, then train, stack and score on the built-in benchmark in runs/demo"
 	@echo "make test    set up, then lint, types, layers and tests"
 	@echo "make lint    set up, then lint, types and layers"
 	@echo "make bench   set up, then every benchmark"

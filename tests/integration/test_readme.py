@@ -43,7 +43,9 @@ def test_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_commands(tmp_path: Path) -> None:
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     commands = [line.split() for line in lines if line.startswith(".venv/bin/tokenfocus")]
-    assert [c[1] for c in commands] == ["data", "score", "evaluate", "train", "train"]
+    assert [c[1] for c in commands] == [
+        "data", "score", "evaluate", "train", "train", "stack", "score", "evaluate"
+    ]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     (tmp_path / "jobs").symlink_to(ROOT / "jobs")
     outputs = []
@@ -69,3 +71,8 @@ def test_commands(tmp_path: Path) -> None:
     assert re.fullmatch(
         r"members=2 skipped=0 gpu_hours=0.00 seconds=[\d.]+ out=.*/runs/members", last
     ), last
+    assert "180 rows, 30 groups, 2 columns" in outputs[5]
+    last = outputs[6].strip().splitlines()[-1]
+    assert last.startswith("rows=60 scored=60 unscored=0 "), last
+    assert "coverage of intervals" in outputs[7]
+    assert len(list((tmp_path / "runs" / "plots").glob("*.png"))) == 4

@@ -137,10 +137,10 @@ def _fit_elements(
             given.elements, target=given.target, features=["e_*"], group=given.group,
             label_range=(0.0, 1.0), where=f"{given.where}: elements", min_features=1,
         )  # fmt: skip
+        return _fit("elements", found, config, elements=True)
     except ManifestError as error:
         print(f"elements are not stacked: {error}")
         return None, None
-    return _fit("elements", found, config, elements=True)
 
 
 def read_scores(scores: Sequence[str], labels: str) -> StackInput:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation.correlation import MIN_PAIRS
 
 FloatArray = NDArray[np.float64]
@@ -70,9 +71,18 @@ class Scaler:
         Args:
             values_NF: NaN where missing.
             labels_N: Finite.
+
+        Raises:
+            ManifestError: no column varies.
         """
         kept = [f for f in range(values_NF.shape[1]) if _varies(values_NF[:, f])]
         kept = [f for i, f in enumerate(kept) if not _repeats(values_NF, f, kept[:i])]
+        if not kept:
+            raise ManifestError(
+                f"none of the {values_NF.shape[1]} columns varies on the {len(labels_N)} training "
+                f"rows of a fold: they have too few known or different values to be stacked; give "
+                f"more rows, or other columns"
+            )
         values_NK = values_NF[:, kept]
         sign = np.array([_direction(values_NK[:, k], labels_N) for k in range(len(kept))])
         low, high = np.nanpercentile(values_NK, BOUNDS, axis=0)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from tokenfocus_ray.config import StackConfig
 from tokenfocus_ray.ensemble.calibrated import CalibratedStack
@@ -24,13 +23,11 @@ from tokenfocus_ray.ensemble.stackers import INNER_FOLDS, group_folds
 from tokenfocus_ray.ensemble.stacking import Metric, fit_stack, nested_predictions
 from tokenfocus_ray.ensemble.table import StackTable
 from tokenfocus_ray.ensemble.threshold import best_threshold, cross_decided
-from tokenfocus_ray.evaluation.bootstrap import ENDS, RESAMPLES, resampled_groups
+from tokenfocus_ray.evaluation.bootstrap import Draws, group_numbers, interval
 from tokenfocus_ray.evaluation.calibration import calibration_error
 from tokenfocus_ray.evaluation.challenge import THRESHOLD
 from tokenfocus_ray.evaluation.correlation import correlations, srcc
-
-#: Rows times resamples of an interval at the most; 100 are made in any case.
-_WORK = 20_000_000
+from tokenfocus_ray.evaluation.resampled import resampled_srcc
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +181,10 @@ def fit_calibrated(
         measured_coverage=_measured_coverage(residuals, inner, coverage),
         radius=radius,
         fingerprint=table.fingerprint(),
-        notes=tuple(str(note) for note in table.notes),
+        notes=(
+            *(str(note) for note in table.notes),
+            *dict.fromkeys(f"figures out of fold: {one.reason}" for one in found if one.reason),
+        ),
         decisions=decisions,
     )
     stack = CalibratedStack(
@@ -227,27 +227,17 @@ def _decisions(
     )
 
 
-def _rank_correlation(ranks_N: FloatArray, other_N: FloatArray) -> float:
-    """Spearman's, of values of which the second are ranked once again."""
-    x, y = stats.rankdata(ranks_N), stats.rankdata(other_N)
-    x, y = x - x.mean(), y - y.mean()
-    below = math.sqrt(float(x @ x) * float(y @ y))
-    return float(x @ y) / below if below else math.nan
-
-
 def _intervals(
     nested_SN: FloatArray, single_N: FloatArray, labels_N: FloatArray, groups_N: NDArray[np.int64]
 ) -> list[tuple[float, float]]:
     """Of the stacker's SRCC, and of its difference to the single column."""
-    means, differences = [], []
-    count = max(100, min(RESAMPLES, _WORK // len(labels_N)))
-    for rows in resampled_groups(groups_N, count, 0):
-        labels = labels_N[rows]
-        mean = np.mean([_rank_correlation(one[rows], labels) for one in nested_SN])
-        means.append(mean)
-        differences.append(mean - _rank_correlation(single_N[rows], labels))
-    ends = (np.nanpercentile(values, ENDS) for values in (means, differences))
-    return [(float(low), float(high)) for low, high in ends]
+    numbers = group_numbers(groups_N)
+    draws = Draws.of(int(numbers.max()) + 1)
+    each = [resampled_srcc(draws, numbers, one, labels_N) for one in nested_SN]
+    means = np.mean(each, axis=0)
+    return [
+        interval(means), interval(means - resampled_srcc(draws, numbers, single_N, labels_N))
+    ]  # fmt: skip
 
 
 def _measured_coverage(

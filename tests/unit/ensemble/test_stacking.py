@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from tokenfocus_ray.ensemble.stacking import (
     fit_stack,
     nested_predictions,
 )
+from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation.correlation import srcc
 
 
@@ -169,6 +171,30 @@ def test_shuffled_labels_are_not_followed(method: Method, n: int) -> None:
         shuffled = np.random.default_rng(seed).permutation(labels)
         nested, _ = nested_predictions(values, shuffled, groups, method, "mean", 5, [0])
         assert abs(srcc(nested[0], shuffled)) < 0.1
+
+
+def test_fifty_prompts_are_not_overfitted() -> None:
+    """Twenty columns, of which three know something: no worse than the best of them by chance."""
+    generator = np.random.default_rng(3)
+    values, labels, groups = table(n=200, noise=(0.8, 0.9, 1.0))
+    values = np.column_stack([values, generator.normal(size=(200, 17))])
+    nested, _ = nested_predictions(values, labels, groups, "auto", "srcc", 5, [0])
+    assert srcc(nested[0], labels) > max(srcc(column, labels) for column in values.T) - 0.02
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_columns_that_say_nothing_on_a_fold(method: Method) -> None:
+    """Known in one prompt only: all else is the same, so there is nothing to learn from."""
+    _, labels, groups = table(n=80)
+    values = np.full((80, 2), np.nan)
+    values[:4] = np.random.default_rng(0).normal(size=(4, 2))
+    with pytest.raises(ManifestError) as caught:
+        nested_predictions(values, labels, groups, method, "mean", 5, [0])
+    assert re.fullmatch(
+        r"none of the 2 columns varies on the \d+ training rows of a fold: they have too few known "
+        r"or different values to be stacked; give more rows, or other columns",
+        str(caught.value),
+    )
 
 
 def test_blend_takes_the_part_that_agrees() -> None:
