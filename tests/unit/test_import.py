@@ -104,3 +104,9 @@ def test_unit_tests_can_use_unix_sockets(tmp_path: Path) -> None:
         server.bind(path)
         server.listen()
         client.connect(path)
+
+
+def test_workers_of_scoring_jobs_start_without_what_few_of_them_need() -> None:
+    """A job starts dozens of processes, and each imports this."""
+    code = "from tokenfocus_ray.distributed import batch, batch_run, feeding"
+    assert not imported(code) & {"scipy", "sklearn", "torch", "transformers"}

@@ -88,7 +88,9 @@ def from_scores(scores: str, labels: str, column: str, against: str | None) -> M
         _require(everything, name, scores, option, members)
         raise AssertionError(name)
 
-    members = member_names(table)
+    # scores merged from several tables have left those of the members behind
+    there = {*_MEMBER_COLUMNS} <= {*table.column_names}
+    members = member_names(table) if there else []
     found = chosen(column, "--column")
     second = None
     if against is not None:
@@ -98,10 +100,9 @@ def from_scores(scores: str, labels: str, column: str, against: str | None) -> M
             second = aligned(found, joined(other, against, True))
         else:
             second = aligned(found, chosen(against, "--against"))
-    several = len(members) > 1 and {*_MEMBER_COLUMNS} <= {*table.column_names}
     each = {
         name: aligned(found, joined(member_table(table, name), scores, True))
-        for name in (members if several else ())
+        for name in (members if len(members) > 1 else ())
     }
     return Measured(found, second, each)
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset as pads
 import ray
@@ -35,10 +35,11 @@ from tokenfocus_ray.distributed.scorers import (
 )
 from tokenfocus_ray.distributed.session import cluster_gpus, ray_session
 from tokenfocus_ray.distributed.stages import ScoreStage
-from tokenfocus_ray.ensemble.bundle import Ensemble
-from tokenfocus_ray.ensemble.columns import feature_names
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
+
+if TYPE_CHECKING:
+    from tokenfocus_ray.ensemble.bundle import Ensemble
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +118,22 @@ def score_manifest(
     identity = {f"{name}.{k}": v for name, values in each.items() for k, v in values.items()}
     if len(each) == 1:
         (identity,) = each.values()
+    made: set[str] = set()
     if ensemble is not None:
+        from tokenfocus_ray.ensemble.columns import feature_names
+
         check_ensemble(ensemble, each)
         identity["ensemble"] = ensemble.fingerprint()
-    members = {
-        name if len(several) > 1 else one.backbone: list(one.adapters) or ["base"]
-        for name, one in several.items()
-    }
+        made = feature_names(
+            {
+                name if len(several) > 1 else one.backbone: list(one.adapters) or ["base"]
+                for name, one in several.items()
+            }
+        )
     return run_job(
         [manifest] if isinstance(manifest, str) else manifest,
         out, scorers, identity, images=images, mapping=mapping or {}, job=job or JobConfig(),
-        ensemble=ensemble, features=feature_names(members), overwrite=overwrite,
+        ensemble=ensemble, features=made, overwrite=overwrite,
         retry_unscored=retry_unscored, say=say,
     )  # fmt: skip
 

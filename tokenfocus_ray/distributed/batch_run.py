@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
@@ -26,9 +26,11 @@ from tokenfocus_ray.distributed.pools import Scorer, fewest_workers, passes
 from tokenfocus_ray.distributed.score_pieces import COMMIT_CPUS, ScorePool, piece_pipeline
 from tokenfocus_ray.distributed.session import cluster_gpus
 from tokenfocus_ray.distributed.stages import PrepareStage
-from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import JobError
 from tokenfocus_ray.storage import Store
+
+if TYPE_CHECKING:
+    from tokenfocus_ray.ensemble.bundle import Ensemble
 
 #: Launches of the pipeline in a row that may end without a single piece committed.
 FRUITLESS = 2

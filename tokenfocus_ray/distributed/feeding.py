@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -31,10 +31,11 @@ from tokenfocus_ray.distributed.guard import Guard
 from tokenfocus_ray.distributed.ledger import digests
 from tokenfocus_ray.distributed.pieces import COMMITTED, codes_of, count_codes, pack, unpack
 from tokenfocus_ray.distributed.stages import PrepareStage, scores_column, with_errors
-from tokenfocus_ray.ensemble.bundle import Ensemble
-from tokenfocus_ray.ensemble.merge import merge
 from tokenfocus_ray.errors import ManifestError, OutputError
 from tokenfocus_ray.storage import Store
+
+if TYPE_CHECKING:
+    from tokenfocus_ray.ensemble.bundle import Ensemble
 
 logger = logging.getLogger(__name__)
 
@@ -214,6 +215,8 @@ class CommitPieces:
             return codes_of(scored, self.stop - 1), b""
         rows = finish(scored, self.columns, self.backbones)
         if self.ensemble is not None:
+            from tokenfocus_ray.ensemble.merge import merge  # scipy, which few workers need
+
             rows = merge(self.ensemble, {"the scores": rows})
         whole = write_commit(self.out, piece, rows, head["positions"], len(self.backbones))
         return count_codes(rows["error_code"]), digests(whole["sample_id"]).tobytes()

@@ -6,17 +6,19 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import ImageSpec
 from tokenfocus_ray.backbones.lora import WEIGHTS, check_adapters, check_taught, local_adapters
 from tokenfocus_ray.config import ScoringConfig
-from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import ConfigError
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.prompt import asked
 from tokenfocus_ray.storage import Store
+
+if TYPE_CHECKING:
+    from tokenfocus_ray.ensemble.bundle import Ensemble
 
 
 def anywhere(config: ScoringConfig) -> ScoringConfig:

@@ -50,6 +50,12 @@ def merge(ensemble: Ensemble, tables: Mapping[str, pa.Table]) -> pa.Table:
         plain = {"score": found.score, "score_low": found.low, "score_high": found.high}
         return _plain(first, plain)
     own = columns[where]
+    for other, one in columns.items():
+        if not np.array_equal(one.counts_N, own.counts_N):
+            raise ManifestError(
+                f"{where} and {other} have different numbers of elements in a row; score the same "
+                f"manifest with both backbones, or both in one job"
+            )
     scored_N = np.logical_and.reduce([_scored(tables[at]) for at in columns])
     new: dict[str, Any] = {
         "score": _floats(found.score, scored_N),

@@ -192,6 +192,16 @@ def test_tables_that_do_not_fit() -> None:
         with pytest.raises(ManifestError) as caught:
             merge(fitted(), tables)
         assert str(caught.value) == message
+    one = {"id": "a", "scores": [1.0, 2.0], "elements": [[0.5], [0.5]]}
+    other = {"id": "a", "scores": [1.0], "elements": [[0.5, 0.5]]}
+    with pytest.raises(ManifestError) as caught:
+        merge(fitted(), {
+            "x": score_table({"q": ["m0", "m1"]}, [one]), "y": score_table({"i": ["base"]}, [other])
+        })  # fmt: skip
+    assert str(caught.value) == (
+        "x and y have different numbers of elements in a row; score the same manifest with both "
+        "backbones, or both in one job"
+    )
     with pytest.raises(ManifestError) as caught:
         merge(fitted(), {"x": random_scores({"q": ["m0"], "other": ["base"]}, 3)[0]})
     assert str(caught.value).startswith(
