@@ -233,7 +233,7 @@ class StackConfig(_Frozen):
         method: Which meta-learner; ``auto`` takes the best on folds inside the training rows.
         metric: What ``auto`` and the weights of a blend go by: SRCC, PLCC, their mean, or the
             totals' part of the challenge's score.
-        label_range: Labels outside are impossible; None: those beyond Tukey's outer fences are.
+        label_range: Labels outside are impossible; None: those far off the bulk are.
         coverage: Share of labels that the intervals are to hold.
         folds: Outer folds of whole groups.
         seeds: Rounds of outer folds.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from tokenfocus_ray.ensemble.table import label_bounds, numbers
+from tokenfocus_ray.ensemble.ratings import judge_ratings
+from tokenfocus_ray.ensemble.table import numbers
 from tokenfocus_ray.errors import ManifestError, did_you_mean
 from tokenfocus_ray.evaluation.join import (
     NEEDED_SCORE_COLUMNS,
@@ -144,15 +145,15 @@ def from_table(
         column: What is measured.
         against: What it is compared with; None for nothing.
         group: Column of the prompt; None: each row stands for itself.
-        label_range: As for :func:`~tokenfocus_ray.ensemble.table.read_stack_table`.
+        label_range: As for :func:`~tokenfocus_ray.ensemble.ratings.judge_ratings`.
 
     Raises:
         ManifestError: a column is missing or holds no number.
     """
     raters = [name for name in table.column_names if fnmatchcase(name, target)] or [target]
     ratings_AR = np.column_stack([_numbers(table, name, where, "--target") for name in raters])
-    low, high, impossible = label_bounds(ratings_AR, label_range)
-    usable = np.isfinite(ratings_AR) & ~impossible
+    ratings = judge_ratings(ratings_AR, label_range)
+    usable = np.isfinite(ratings_AR) & ~ratings.impossible
     n_ratings = usable.sum(axis=1)
     labels_A = np.full(table.num_rows, np.nan)
     np.divide(
@@ -162,8 +163,9 @@ def from_table(
     kept = np.isfinite(scores_A)
     n_missing = int((~kept).sum())
     groups, notes = prompt_groups(_texts(table, group, where, kept))
-    if n_bad := int(impossible.sum()):
-        notes = (*notes, f"{n_bad} ratings outside {low:g}..{high:g} count for nothing")
+    if ratings.impossible.any():
+        notes = (*notes, ratings.described(ratings.impossible, ratings_AR))
+    notes += ratings.notes
     ends = ("score_low", "score_high") if column == SCORE else ()
     lows, highs = (
         numbers(table[name])[kept] if name in ends and name in table.column_names

@@ -16,13 +16,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tokenfocus_ray.ensemble.features import FloatArray, Note, describe
+from tokenfocus_ray.ensemble.ratings import judge_ratings
 from tokenfocus_ray.errors import ManifestError, did_you_mean
 
 #: Fewest rows and groups on which folds within folds make sense.
 MIN_ROWS, MIN_GROUPS = 20, 5
 MIN_FEATURES = 2
-#: Labels further out than so many interquartile ranges are impossible ones (Tukey's outer fence).
-FENCE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def read_stack_table(
         target: The human label's column, or a pattern of raters' columns, whose mean is taken.
         features: Names or patterns such as ``m_*``.
         group: Column whose equal values are never parted, the prompt; None: each row by itself.
-        label_range: Labels outside are impossible; None: those beyond the outer fences are.
+        label_range: See :func:`~tokenfocus_ray.ensemble.ratings.judge_ratings`.
         where: The table, for messages.
         min_features: Fewest columns that vary and differ from each other.
 
@@ -88,16 +87,14 @@ def read_stack_table(
             raise ManifestError(f"{where}: there is no column {column!r}. {near}")
     names = _matching(table.column_names, features, {*raters, group}, where, min_features)
     ratings_NR = np.column_stack([numbers(table[name]) for name in raters])
-    low, high, impossible = label_bounds(ratings_NR, label_range)
-    notes: list[Note] = []
-    for r, name in enumerate(raters):
-        if (bad := impossible[:, r]).any():
-            shown = ", ".join(f"{v:g}" for v in np.unique(ratings_NR[bad, r])[:5])
-            notes.append(
-                Note(name, f"{bad.sum()} impossible ratings ({shown}; {low:g}..{high:g} is usual); "
-                "not used")
-            )  # fmt: skip
-    usable = np.isfinite(ratings_NR) & ~impossible
+    ratings = judge_ratings(ratings_NR, label_range)
+    notes = [
+        Note(name, ratings.described(bad, ratings_NR[:, r]))
+        for r, name in enumerate(raters)
+        if (bad := ratings.impossible[:, r]).any()
+    ]
+    notes += [Note(target, what) for what in ratings.notes]
+    usable = np.isfinite(ratings_NR) & ~ratings.impossible
     keep = usable.any(axis=1)
     if not keep.all():
         notes.append(Note(target, f"{(~keep).sum()} rows without a usable label; left out"))
@@ -115,8 +112,9 @@ def read_stack_table(
     _check_enough(labels_N, groups_N, target, group, where)
     notes += describe(names, values_NF, labels_N)
     found = StackTable(
-        tuple(names), values_NF, labels_N, groups_N, np.flatnonzero(keep), low, high, tuple(notes)
-    )
+        tuple(names), values_NF, labels_N, groups_N, np.flatnonzero(keep), ratings.low,
+        ratings.high, tuple(notes),
+    )  # fmt: skip
     idle = {n.column for n in notes if n.what.endswith("left out")}
     if len(different := [name for name in names if name not in idle]) < min_features:
         raise ManifestError(
@@ -166,28 +164,6 @@ def _number(text: str | None) -> float | None:
         return None if text is None else float(text)
     except ValueError:
         return None
-
-
-def label_bounds(
-    ratings_NR: FloatArray, given: tuple[float, float] | None
-) -> tuple[float, float, NDArray[np.bool_]]:
-    """Lowest and highest possible label, and which of the ratings are impossible.
-
-    Args:
-        ratings_NR: A column a rater; NaN where missing.
-        given: What is possible; None: up to Tukey's outer fences.
-    """
-    known = ratings_NR[np.isfinite(ratings_NR)]
-    if given is not None:
-        low, high = given
-        return low, high, (ratings_NR < low) | (ratings_NR > high)
-    if not len(known):
-        return 0.0, 0.0, np.zeros(ratings_NR.shape, bool)
-    first, third = np.percentile(known, (25, 75))
-    reach = FENCE * (third - first) or np.inf
-    impossible = (ratings_NR < first - reach) | (ratings_NR > third + reach)
-    possible = ratings_NR[np.isfinite(ratings_NR) & ~impossible]
-    return float(possible.min()), float(possible.max()), impossible
 
 
 def _groups(table: pa.Table, group: str | None, where: str) -> NDArray[np.int64]:

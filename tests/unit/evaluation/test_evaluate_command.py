@@ -236,7 +236,7 @@ def test_any_table(tmp_path: Path) -> None:
         "1 rows unscored",
         "1 scored rows whose total label is missing or impossible",
         "challenge score, both fits: no element has both a score and a label",
-        "1 ratings outside 1..5 count for nothing",
+        "1 impossible ratings (99; 1..5 is usual); not used",
         "calibration error: the median score, 0.25, is outside the labels' range, 1.5 to 4; a "
         "calibration error needs scores on the labels' scale",
     )
