@@ -244,9 +244,34 @@ class Backbone(ABC):
         hidden_AD: Tensor = hidden_BTD[batch.rows_A, batch.columns_A]
         return hidden_AD
 
-    def logits(self, hidden_AD: Tensor) -> Tensor:
-        """Raw full-vocabulary logits of hidden states, nothing post-processed."""
-        logits_AV: Tensor = self.model.lm_head(hidden_AD)
+    def logits(self, hidden_AD: Tensor, exact: Sequence[int] = ()) -> Tensor:
+        """Raw full-vocabulary logits of hidden states, nothing post-processed.
+
+        Args:
+            hidden_AD: Hidden states at answer positions.
+            exact: Tokens whose logits are computed in float32 at least: bfloat16 knows multiples
+                of 1/8 around 20, and the differences among the levels are the score.
+
+        Returns:
+            logits_AV, in float32 at least; the head's product is in the weights' type whatever the
+            autocast.
+        """
+        import torch
+
+        head = self.model.lm_head
+        with torch.autocast(self.device.type, enabled=False):
+            narrow = self.dtype.is_floating_point and self.dtype.itemsize > 1  # else quantised
+            own: Tensor = head(hidden_AD.to(self.dtype) if narrow else hidden_AD)
+            wide = torch.promote_types(own.dtype, torch.float32)
+            logits_AV = own.to(wide)
+            # a head with an adapter of its own is more than its weights
+            if exact and own.dtype != wide and type(head) is torch.nn.Linear:
+                index = torch.tensor(sorted(set(exact)), device=own.device)
+                bias = None if head.bias is None else head.bias[index].to(wide)
+                rows_AK = torch.nn.functional.linear(
+                    hidden_AD.to(wide), head.weight[index].to(wide), bias
+                )
+                logits_AV = logits_AV.index_copy(-1, index, rows_AK)
         return logits_AV
 
     def adopt(self, wrapped: Any, members: tuple[str, ...]) -> None:

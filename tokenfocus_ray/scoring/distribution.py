@@ -44,7 +44,8 @@ def level_distribution(
 
     Args:
         logits_BV: Raw logits z of the first generated token, any floating type; computed in
-            float32 at least, so that bf16 models do not lose the expectation's precision.
+            float32 at least, also under autocast, so that bf16 models do not lose the
+            expectation's precision.
         level_ids: [K] token ids of the levels.
         values: [K] values of the levels.
         normalization: ``"logits"`` renormalises p(s_i) over the levels, which equals a softmax of
@@ -70,7 +71,8 @@ def level_distribution(
     return LevelDistribution(
         probs_BK=probs_BK,
         log_probs_BK=log_probs_BK,
-        expected_B=probs_BK @ values_K,
+        # no matrix product: under autocast it would be one of low precision
+        expected_B=(probs_BK * values_K).sum(dim=-1),
         mass_B=mass_B,
         # 0 * log 0 = 0: a level may underflow to probability 0 with a log of -inf
         entropy_B=torch.special.entr(probs_BK).sum(dim=-1),

@@ -58,6 +58,7 @@ class QuestionPacker:
         self.total_ids, self.element_ids = (
             levels.token_ids(encode, context, backbone.source.name) for levels in self._levels
         )
+        self.level_ids = (*self.total_ids, *self.element_ids)
         backbone.encode_text(template.total_question)  # a tokenizer that cannot do it says so now
         self._before_image = backbone.before_image_ids
         self._after_image = encode(backbone.markup.after_image)

@@ -340,7 +340,8 @@ class AlignmentScorer:
         for m, member in enumerate(backbone.members):
             backbone.select(member)
             features_VD = encoder(images, m)
-            logits_AV = backbone.logits(backbone.answer_hidden(features_VD, batch))
+            hidden_AD = backbone.answer_hidden(features_VD, batch)
+            logits_AV = backbone.logits(hidden_AD, self.packer.level_ids)
             total = level_distribution(
                 logits_AV[total_A],
                 self.packer.total_ids,

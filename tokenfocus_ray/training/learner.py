@@ -41,17 +41,21 @@ _SHARDED_CHUNK = 4
 class PackedModel(nn.Module):
     """What DDP wraps: images and a packed batch in, logits at the answer positions out."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, level_ids: Sequence[int]) -> None:
         super().__init__()
         self.model = backbone.model
         self._backbone = (backbone,)  # in a tuple: it holds the model too, and is no module
+        self._level_ids = tuple(level_ids)
 
     def forward(self, images: Sequence[PreparedImage], batch: PackedBatch) -> Tensor:
-        """logits_AV; the vision tower keeps no graph where nothing of it is trained."""
+        """logits_AV, in float32 at least.
+
+        The vision tower keeps no graph where nothing of it is trained.
+        """
         (backbone,) = self._backbone
         with torch.no_grad() if backbone.shares_vision else contextlib.nullcontext():
             features_VD = backbone.encode_images(images)
-        return backbone.logits(backbone.answer_hidden(features_VD, batch))
+        return backbone.logits(backbone.answer_hidden(features_VD, batch), self._level_ids)
 
 
 class Learner:
@@ -97,7 +101,7 @@ class Learner:
         self.wrapped = attach(backbone, config.lora, seed)
         if self.run.gradient_checkpointing:
             backbone.language_model.gradient_checkpointing_enable({"use_reentrant": False})
-        packed = PackedModel(backbone)
+        packed = PackedModel(backbone, self._scorer.packer.level_ids)
         self._parallel: nn.Module = packed
         if self._sharded:
             shard_decoder(backbone, low_precision or backbone.dtype)
@@ -119,7 +123,7 @@ class Learner:
         if self._sharded:
             # what layers are gathered into is made now: made in a prediction, it would be of
             # inference mode, and the next step could not write to it
-            with torch.no_grad(), self._autocast():
+            with torch.no_grad():
                 self._empty_pass()
 
     def step(self, index: int, examples: Sequence[Example]) -> dict[str, float]:
@@ -175,7 +179,7 @@ class Learner:
         # model's in each forward
         n_passes = self._most(len(batches)) if self._sharded else max(1, len(batches))
         for i in range(n_passes):
-            with self._no_sync(i < n_passes - 1), self._autocast():
+            with self._no_sync(i < n_passes - 1):
                 if i < len(batches):
                     loss, terms = self._pass(batches[i], weights, n_pairs)
                 else:
@@ -192,7 +196,8 @@ class Learner:
         self, batch: Sequence[TrainingPart], weights: dict[str, float], n_pairs: int
     ) -> tuple[Tensor, dict[str, float]]:
         packed = collate([item.part.sequence for item in batch], self.backbone.device)
-        logits_AV = self._parallel([item.image for item in batch], packed)
+        with self._autocast():  # of the model, never of the loss
+            logits_AV = self._parallel([item.image for item in batch], packed)
         return self.objective.loss(logits_AV, batch, weights, n_pairs)
 
     def _empty_pass(self) -> Tensor:
@@ -201,7 +206,9 @@ class Learner:
         image = self.backbone.image_spec.prepare(np.zeros((32, 32, 3), np.uint8))
         (part,) = self._scorer.packer.pack(0, image, "nothing", (), None, PART_TOKENS)
         packed = collate([part.sequence], self.backbone.device)
-        return self._parallel([image], packed).sum() * 0.0  # type: ignore[no-any-return]
+        with self._autocast():
+            logits_AV: Tensor = self._parallel([image], packed)
+        return logits_AV.sum() * 0.0
 
     def _term_names(self) -> list[str]:
         """Of every worker alike, whatever its rows."""
