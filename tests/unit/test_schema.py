@@ -153,9 +153,14 @@ def codes_in_source() -> set[str]:
                     given = [*node.args[2:3]]
             elif isinstance(node, ast.Dict):
                 pairs = zip(node.keys, node.values, strict=True)
-                given = [v for k, v in pairs if getattr(k, "value", "") == "error_code"]
+                given = [v for k, v in pairs if _is_code(k)]
+                given += [v.body for v in given if isinstance(v, ast.IfExp)]
             found |= {str(g.value) for g in given if isinstance(g, ast.Constant)}
     return found
+
+
+def _is_code(key: ast.expr | None) -> bool:
+    return getattr(key, "value", "") == "error_code" or getattr(key, "id", "") == "ERROR_CODE"
 
 
 def test_codes_that_can_happen_are_those_documented() -> None:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE
 from tokenfocus_ray.storage import Store, public
 
 _COLUMNS: dict[str, pa.DataType] = {
@@ -22,9 +23,10 @@ _COLUMNS: dict[str, pa.DataType] = {
     "elements": pa.string(),
     "json": pa.string(),
     "shard": pa.string(),
-    "tokenfocus_shard_error": pa.string(),
+    ERROR_CODE: pa.string(),
+    ERROR_MESSAGE: pa.string(),
 }
-#: What every shard gives; the error stands in the last row of a shard that is cut off.
+#: What every shard gives; the last row of a shard that is cut off has an error.
 TAR_COLUMNS = tuple(_COLUMNS)
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _BLOCK = 512
@@ -46,7 +48,7 @@ def read_tar(store: Store, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
 
     Yields:
         Tables of ``rows`` samples, the last with what is left. A shard that is cut off or no tar
-        ends in a row without image whose ``tokenfocus_shard_error`` says where.
+        ends in a row without image whose error says where.
     """
     waiting: list[dict[str, Any]] = []
     for sample in _samples(store):
@@ -135,7 +137,8 @@ def _row(sample: Mapping[str, Any], schema: pa.Schema, uri: str) -> dict[str, An
         "elements": _text(known.get("elements")),
         "json": text or None,
         "shard": uri.rpartition("/")[2],
-        "tokenfocus_shard_error": sample.get("error"),
+        ERROR_CODE: "source_corrupt" if "error" in sample else None,
+        ERROR_MESSAGE: sample.get("error"),
     }
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tokenfocus_ray.datasets.manifest import Columns
+from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE
 from tokenfocus_ray.datasets.units import Source, Unit, read_unit
 from tokenfocus_ray.distributed.commits import (
     Piece,
@@ -141,16 +142,11 @@ class PreparePieces:
         """One piece."""
         started = time.perf_counter()
         prepare = replace(self.prepare, base=head["base"])
-        broken = (
-            table["tokenfocus_shard_error"]
-            if "tokenfocus_shard_error" in table.column_names
-            else None
-        )
         table = self.guard(head, table, functools.partial(_prepared, prepare), prepare.unread)
-        if broken is not None:
+        if ERROR_CODE in table.column_names:
             for i in prepare.image_specs:
-                table = with_errors(table, i, "source_corrupt", broken)
-            table = table.drop_columns(["tokenfocus_shard_error"])
+                table = with_errors(table, i, table[ERROR_CODE], table[ERROR_MESSAGE])
+            table = table.drop_columns([ERROR_CODE, ERROR_MESSAGE])
         return head | {"prepare_s": time.perf_counter() - started}, table
 
 

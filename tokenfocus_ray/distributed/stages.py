@@ -155,16 +155,17 @@ def _error(error: RowError) -> dict[str, Any]:
     return {"error_code": error.code, "error_message": error.message}
 
 
-def with_errors(table: pa.Table, backbone: int, code: str, messages: Any) -> pa.Table:
+def with_errors(table: pa.Table, backbone: int, codes: Any, messages: Any) -> pa.Table:
     """Prepared rows that are not to be scored.
 
     Args:
         table: Prepared rows.
         backbone: Whose.
-        code: Of the error.
+        codes: Of the errors: one for all rows, or a column.
         messages: One text for all rows, or a column with one a row, null where it is to be scored.
     """
     texts = [messages] * table.num_rows if isinstance(messages, str) else messages.to_pylist()
+    code = codes if isinstance(codes, str) else pa.array(codes.to_pylist(), pa.string())
     name = prepared_column(backbone)
     prepared = structs(table[name])
     fields = {f.name: prepared.field(f.name) for f in PREPARED}

@@ -14,6 +14,7 @@ import pytest
 
 from tokenfocus_ray.datasets import sources
 from tokenfocus_ray.datasets.sources import plan_source
+from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE
 from tokenfocus_ray.datasets.units import Source, read_unit
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store
@@ -112,7 +113,7 @@ def test_tar_shards(tmp_path: Path) -> None:
     assert [r["seed"] for r in rows] == ["0", "1", "2", "3", None, None]
     assert rows[0]["elements"] == '["cat (animal)"]'
     assert [r["shard"] for r in rows] == ["00000.tar"] * 4 + ["00001.tar"] * 2
-    assert {r["tokenfocus_shard_error"] for r in rows} == {None}
+    assert {r[ERROR_CODE] for r in rows} == {r[ERROR_MESSAGE] for r in rows} == {None}
 
 
 @pytest.mark.parametrize(
@@ -132,9 +133,10 @@ def test_a_shard_that_is_cut_off_ends_in_a_row_that_says_so(
     path.write_bytes(path.read_bytes()[:cut])
     *good, last = rows_of(plan(path, keep=tmp_path), tmp_path)
     assert [r["image"] for r in good] == [b"x" * 900] * whole
-    assert [r["tokenfocus_shard_error"] for r in good] == [None] * whole
-    assert (last["image"], last["tokenfocus_shard_error"]) == (
+    assert [r[ERROR_MESSAGE] for r in good] == [None] * whole
+    assert (last["image"], last[ERROR_CODE], last[ERROR_MESSAGE]) == (
         None,
+        "source_corrupt",
         f"shard {str(path)!r} cannot be read {where}; fetch it again, what follows in it was not "
         f"scored",
     )

@@ -1,0 +1,114 @@
+"""Bytes -> text: what a byte order mark says, else UTF-8 or the encoding that the user names.
+
+Nothing is decoded by guessing or with replacement characters: such a prompt would get a score.
+"""
+
+from __future__ import annotations
+
+import codecs
+
+from tokenfocus_ray.errors import ConfigError, ManifestError, RowError
+
+#: The longer first: UTF-32's little-endian mark begins as UTF-16's does.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+#: Columns in which a source says what is wrong with a row: a key of ``ERROR_CODES`` and a message.
+#: They are not written.
+ERROR_CODE, ERROR_MESSAGE = "tokenfocus_error_code", "tokenfocus_error_message"
+
+_REMEDY = (
+    "name its encoding with --encoding (in a training configuration `encoding`), such as latin-1, "
+    "utf-16 or gb18030, or write it again as UTF-8"
+)
+
+
+def check_encoding(name: str | None) -> str | None:
+    """The name of an encoding, if it is one.
+
+    Raises:
+        ConfigError: Python knows no such encoding of text.
+    """
+    try:
+        if name is not None:
+            b"a".decode(name, "ignore")
+    except (LookupError, ValueError):  # ValueError: a null character
+        raise ConfigError(
+            f"encoding {name!r}: there is no such encoding; wanted one that Python knows, such as "
+            f"utf-8, latin-1, cp1252, utf-16, gb18030 or shift_jis"
+        ) from None
+    return name
+
+
+def decode_text(data: bytes, encoding: str | None = None, where: str = "the text") -> str:
+    r"""Text of a caption or a cell.
+
+    >>> decode_text(b"\xef\xbb\xbfa pig"), decode_text(b"caf\xe9", "latin-1")
+    ('a pig', 'café')
+
+    Args:
+        data: Its bytes; a byte order mark is taken off, and wins over ``encoding``.
+        encoding: As Python names it; None: UTF-8.
+        where: How messages name it.
+
+    Raises:
+        RowError: text_invalid, where the bytes are of another encoding.
+    """
+    try:
+        return _decoded(data, encoding)
+    except UnicodeError as error:
+        raise RowError("text_invalid", f"{where} {_problem(error, data)}; {_REMEDY}") from None
+
+
+def decode_file(data: bytes, encoding: str | None, where: str) -> str:
+    """Text of a whole file, likewise.
+
+    Raises:
+        ManifestError: naming the line and the byte.
+    """
+    try:
+        return _decoded(data, encoding)
+    except UnicodeError as error:
+        line = data.count(b"\n", 0, getattr(error, "start", 0)) + 1
+        raise ManifestError(f"{where}: line {line} {_problem(error, data)}; {_REMEDY}") from None
+
+
+def is_valid(text: str) -> bool:
+    """Whether a text is Unicode: JSON and file names may bring half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def readable(text: str) -> str:
+    r"""A text in which what is not Unicode is written out.
+
+    >>> readable("a pig \ud83d")
+    'a pig \\ud83d'
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _decoded(data: bytes, encoding: str | None) -> str:
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            data, encoding = data[len(mark) :], name
+            break
+    text = data.decode(encoding or "utf-8")
+    if "\0" in text:  # which UTF-16 without its mark is full of, and no text holds
+        raise UnicodeDecodeError(encoding or "utf-8", data, data.index(b"\0"), 1, "null character")
+    return text
+
+
+def _problem(error: UnicodeError, data: bytes) -> str:
+    if not isinstance(error, UnicodeDecodeError):
+        return f"cannot be decoded: {error}"
+    at = error.start
+    seen = f"0x{error.object[at]:02x}" if at < len(error.object) else "its end"
+    return f"is not {error.encoding}: byte {at} is {seen} ({error.reason})"
