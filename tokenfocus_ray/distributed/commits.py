@@ -158,7 +158,7 @@ def publish(store: Store, part: int, pieces: Sequence[Piece], duplicates: Sequen
         store: The output folder.
         part: Number of the part.
         pieces: From :meth:`~tokenfocus_ray.distributed.ledger.Ledger.pieces_of`.
-        duplicates: Rows whose id came before, in order: they lose their scores and get a reason.
+        duplicates: Rows whose id came before, in order: they get other ids, and lose their scores.
     """
     if not store.exists(part_name(part)):  # else a process died while it deleted the pieces
         _write_part(store, part, pieces, np.asarray(duplicates, np.int64))
@@ -204,23 +204,25 @@ def _groups(commits: Store, pieces: Sequence[Piece]) -> Iterator[list[tuple[Piec
 
 
 def _without_duplicates(table: pa.Table, rows: Sequence[int], prefix: str, start: int) -> pa.Table:
-    """Makes unscored rows of those whose id came before, under ids of their own."""
+    """Gives rows whose id came before ids of their own; those with a score lose it.
+
+    A row that failed keeps its own reason, which is what its reader needs to know.
+    """
     if not rows:
         return table
     is_copy = np.zeros(table.num_rows, dtype=bool)
     is_copy[rows] = True
-    mask = pa.array(is_copy)
     ids: list[Any] = table["sample_id"].to_pylist()
+    own = [f"{v}#{prefix}{start + i}" if is_copy[i] else v for i, v in enumerate(ids)]
+    table = _set(table, "sample_id", pa.array(own, pa.string()))
+    mask = pc.and_(pa.array(is_copy), pc.equal(table["status"].combine_chunks(), "ok"))
     values: dict[str, Any] = {
-        "sample_id": pa.array(
-            [f"{v}#{prefix}{start + i}" if is_copy[i] else v for i, v in enumerate(ids)]
-        ),
         "status": "unscored",
         "error_code": "duplicate_id",
         "error_message": pa.array(
             [
-                f"sample_id {v!r} stands in an earlier row too, which is the one that is scored; "
-                f"give each row an id of its own"
+                f"sample_id {v!r} stands in an earlier row too, and is that row's; give each row "
+                f"an id of its own"
                 for v in ids
             ]
         ),
@@ -239,9 +241,13 @@ def _without_duplicates(table: pa.Table, rows: Sequence[int], prefix: str, start
                 pa.array(of_elements, kind) if pa.types.is_list(kind) else pa.scalar(math.nan, kind)
             )
     for name, new in values.items():
-        column = pc.if_else(mask, new, table[name].combine_chunks())
-        table = table.set_column(table.column_names.index(name), table.schema.field(name), column)
+        table = _set(table, name, pc.if_else(mask, new, table[name].combine_chunks()))
     return table
+
+
+def _set(table: pa.Table, name: str, values: Any) -> pa.Table:
+    """The table with other values in a column."""
+    return table.set_column(table.column_names.index(name), table.schema.field(name), values)
 
 
 _LISTS = ("member_scores", "level_probs", "level_mass", "entropy", "member_element_scores")

@@ -144,12 +144,33 @@ def test_the_second_row_of_an_id_loses_its_score(tmp_path: Path) -> None:
     assert rows[2]["prompt"] == "prompt of a"
     assert rows[2]["error_code"] == "duplicate_id"
     assert rows[2]["error_message"] == (
-        "sample_id 'a' stands in an earlier row too, which is the one that is scored; give each "
-        "row an id of its own"
+        "sample_id 'a' stands in an earlier row too, and is that row's; give each row an id of its "
+        "own"
     )
     assert rows[2]["member_scores"] == []
     assert all(map(math.isnan, rows[2]["element_scores"]))
     assert len(rows[2]["element_scores"]) == 2
+
+
+def test_a_failed_row_with_a_repeated_id_keeps_its_own_reason(tmp_path: Path) -> None:
+    """As two shards that are cut off, whose rows have neither image nor prompt to tell them apart.
+
+    And a row that repeats the id of a failed one hears nothing of a score that is not there.
+    """
+    broken = [scored("x", code="source_corrupt") for _ in range(3)]
+    table: Any = pa.concat_tables([*broken, scored("x")])
+    ledger = Ledger(Store.of(tmp_path), [unit(0, 4)])
+    commit(ledger, 0, 0, True, table)
+    publish_next(ledger)
+    rows = pq.read_table(tmp_path / "part-00000.parquet").to_pylist()
+    assert [r["sample_id"] for r in rows] == ["x", "x#0-1", "x#0-2", "x#0-3"]
+    assert [r["error_code"] for r in rows] == ["source_corrupt"] * 3 + ["duplicate_id"]
+    assert [r["error_message"] for r in rows] == ["why"] * 3 + [
+        "sample_id 'x' stands in an earlier row too, and is that row's; give each row an id of its "
+        "own"
+    ]
+    assert [r["status"] for r in rows] == ["unscored"] * 4
+    assert all(math.isnan(r["score"]) for r in rows)
 
 
 def test_rows_that_a_store_did_not_hand_out_are_scored_again(tmp_path: Path) -> None:
