@@ -215,7 +215,8 @@ def _without_duplicates(table: pa.Table, rows: Sequence[int], prefix: str, start
     ids: list[Any] = table["sample_id"].to_pylist()
     own = [f"{v}#{prefix}{start + i}" if is_copy[i] else v for i, v in enumerate(ids)]
     table = _set(table, "sample_id", pa.array(own, pa.string()))
-    mask = pc.and_(pa.array(is_copy), pc.equal(table["status"].combine_chunks(), "ok"))
+    is_scored = [status == "ok" for status in table["status"].to_pylist()]
+    mask = pa.array(is_copy & is_scored)
     values: dict[str, Any] = {
         "status": "unscored",
         "error_code": "duplicate_id",
