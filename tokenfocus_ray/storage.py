@@ -140,6 +140,18 @@ class Store:
                 return os.path.exists(at.root)
             return at._type() != fs.FileType.NotFound
 
+    def is_folder(self) -> bool:
+        """Whether a folder is there; on S3, anything below that prefix."""
+        with self._errors("look for"):
+            return self._type() == fs.FileType.Directory
+
+    def lies_in(self, folder: Store) -> bool:
+        """Whether this is that folder or lies below it, links followed; opens no connection."""
+        if self.is_local != folder.is_local:
+            return False
+        own, other = (os.path.realpath(s.root) if s.is_local else s.root for s in (self, folder))
+        return f"{own}/".startswith(f"{other.rstrip('/')}/")
+
     def read_bytes(self, name: str = "") -> bytes:
         """The file's bytes.
 

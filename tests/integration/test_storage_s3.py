@@ -16,6 +16,7 @@ from numpy.testing import assert_array_equal
 
 from tests.support.s3 import S3Server, free_ports
 from tokenfocus_ray import s3
+from tokenfocus_ray.distributed.identity import check_outside
 from tokenfocus_ray.errors import ImageDecodeError, OutputError
 from tokenfocus_ray.schema import ERROR_CODES
 from tokenfocus_ray.scoring.fetch import fetch
@@ -135,6 +136,19 @@ def test_whole_bucket(s3_bucket: str) -> None:
     bucket.delete("")
     assert bucket.exists()
     assert bucket.names() == []
+
+
+def test_an_output_below_an_input_prefix_is_refused(store: Store) -> None:
+    store.write_bytes("m.parquet", b"")
+    with pytest.raises(OutputError) as caught:
+        check_outside(store.child("scores"), [store.uri])
+    assert str(caught.value) == (
+        f"output folder {store.uri + '/scores'!r} lies in the input folder {store.uri!r}, all "
+        f"files of which are read: the next launch would take the output for input; choose a "
+        f"folder outside of it"
+    )
+    check_outside(store.child("scores"), [f"{store.uri}/m.parquet", f"{store.uri}/none"])
+    check_outside(store, [f"{store.uri}/m.parquet"])
 
 
 def test_missing(store: Store) -> None:

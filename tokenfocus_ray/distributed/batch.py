@@ -7,7 +7,6 @@ Launched again with the same configuration it goes on where it stood; see
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -22,7 +21,7 @@ from tokenfocus_ray.datasets.sources import plan_source
 from tokenfocus_ray.datasets.units import Source
 from tokenfocus_ray.distributed.batch_run import BatchRun, Say
 from tokenfocus_ray.distributed.commits import COMMITS, INPUT, JOB, JOB_FILE, RUN_FILE
-from tokenfocus_ray.distributed.identity import check_identity
+from tokenfocus_ray.distributed.identity import check_identity, check_outside, place
 from tokenfocus_ray.distributed.ledger import Ledger, reopen
 from tokenfocus_ray.distributed.pools import Scorer, check_budget
 from tokenfocus_ray.distributed.scorers import (
@@ -170,7 +169,8 @@ def run_job(
         say: Likewise.
     """
     started = time.monotonic()
-    store = Store.of(out if "://" in out else os.path.abspath(out))
+    store = place(out)
+    check_outside(store, manifests)
     source = plan_source(manifests, images, mapping, store.child(INPUT))
     if ensemble is not None:
         check_features(ensemble, features, source.schema.names)
@@ -231,8 +231,7 @@ def check_clearable(store: Store, inputs: Sequence[str]) -> None:
         OutputError: naming the folder and what is in the way.
     """
     for uri in inputs:
-        place = Store.of(uri if "://" in uri else os.path.abspath(uri))
-        if place.is_local == store.is_local and f"{place.root}/".startswith(f"{store.root}/"):
+        if place(uri).lies_in(store):
             raise OutputError(
                 f"output folder {store.uri!r} holds the input {uri!r}, which --overwrite would "
                 f"delete; choose another"

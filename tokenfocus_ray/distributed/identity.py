@@ -1,13 +1,14 @@
-"""An output folder belongs to one configuration: another launch must agree, or is refused."""
+"""An output folder belongs to one configuration, and lies outside of what is read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tokenfocus_ray.errors import ConfigError, OutputError
-from tokenfocus_ray.storage import Store
+from tokenfocus_ray.storage import Store, public
 
 
 def check_identity(
@@ -44,3 +45,28 @@ def check_identity(
             f"or choose another --out"
         )
     return True
+
+
+def place(uri: str) -> Store:
+    """The store of a path or URI, whatever the working folder will be."""
+    return Store.of(uri if "://" in uri else os.path.abspath(uri))
+
+
+def check_outside(store: Store, inputs: Sequence[str]) -> None:
+    """Refuses an output folder in a folder whose files are the input: the next launch reads both.
+
+    Args:
+        store: The output folder.
+        inputs: Files and folders that are read; only folders can hold it.
+
+    Raises:
+        OutputError: naming both.
+    """
+    for uri in inputs:
+        folder = place(uri)
+        if store.lies_in(folder) and folder.is_folder():
+            raise OutputError(
+                f"output folder {store.uri!r} lies in the input folder {public(uri)!r}, all files "
+                f"of which are read: the next launch would take the output for input; choose a "
+                f"folder outside of it"
+            )

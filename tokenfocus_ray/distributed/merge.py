@@ -11,7 +11,6 @@ those that are missing.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from tokenfocus_ray.datasets.tables import RowTable, check_equal_rows
 from tokenfocus_ray.distributed.batch_run import SAY_SECONDS, Say
 from tokenfocus_ray.distributed.causes import let_go, own_error
 from tokenfocus_ray.distributed.commits import INPUT, JOB, part_name
-from tokenfocus_ray.distributed.identity import check_identity
+from tokenfocus_ray.distributed.identity import check_identity, check_outside, place
 from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.ensemble.merge import merge
@@ -122,7 +121,8 @@ def merge_scores(
     """
     started = time.monotonic()
     bundle = Ensemble.load(ensemble) if isinstance(ensemble, str) else ensemble
-    store = Store.of(out if "://" in out else os.path.abspath(out))
+    store = place(out)
+    check_outside(store, scores)
     tables = tuple(
         RowTable.of(uri, store.child(INPUT, f"{number}.parquet"))
         for number, uri in enumerate(scores)

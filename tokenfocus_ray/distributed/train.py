@@ -28,7 +28,7 @@ import ray
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import Source
 from tokenfocus_ray.config import BackboneRun, TrainConfig
-from tokenfocus_ray.distributed.identity import check_identity
+from tokenfocus_ray.distributed.identity import check_identity, check_outside, place
 from tokenfocus_ray.distributed.scorers import check_scorer, members_record
 from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.distributed.train_data import (
@@ -131,8 +131,9 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
     from tokenfocus_ray.training.plan import check_space
 
     started = time.monotonic()
+    store = place(out)
+    check_outside(store, [config.data, *([config.test] if config.test else [])])
     manifest, specs = _check(config)
-    store = Store.of(out if "://" in out else os.path.abspath(out))
     store.check_writable()
     identity = config.identity() | {"data": manifest.fingerprint}
     for name, run in config.backbones.items():
