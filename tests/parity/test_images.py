@@ -167,6 +167,41 @@ def test_qwen_reads_every_spelling_as_the_family_does(preprocessor: dict[str, An
     assert qwen_gap(spec, processor, picture(91, 58, seed=2)) < TOLERANCE
 
 
+#: What both families' processors honour beside sizes.
+OPTIONS: list[dict[str, Any]] = [
+    *({"resample": filter} for filter in range(6)),
+    {"do_normalize": False},
+    {"do_rescale": False},
+    {"do_rescale": False, "do_normalize": False},
+    {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 1.0, 1.0], "image_std": [1.0, 1.0, 1.0]},
+    {"image_mean": 0.5, "image_std": 0.25},
+]
+
+
+def relative(options: dict[str, Any]) -> float:
+    """The tolerance; values that stay in 0..255 are as much larger than those of 0..1."""
+    return TOLERANCE * (1000 if options.get("do_rescale") is False else 1)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_qwen_honours_what_its_processor_honours(options: dict[str, Any]) -> None:
+    file = {"size": {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 30}} | options
+    spec = Qwen25VL.image_spec_from(QWEN_CONFIG, file)
+    processor = Qwen2VLImageProcessorPil(**file)
+    assert isinstance(spec, QwenImageSpec)
+    assert qwen_gap(spec, processor, picture(301, 158, seed=6)) < relative(options)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_internvl_honours_what_its_processor_honours(options: dict[str, Any]) -> None:
+    file = {"size": {"height": 112, "width": 112}, "max_patches": 4} | options
+    config = {"vision_config": {"image_size": 112, "patch_size": 14}, "downsample_ratio": 0.5}
+    spec = InternVL.image_spec_from(config, file)
+    processor = GotOcr2ImageProcessorPil(**file, crop_to_patches=True)
+    assert isinstance(spec, InternVLImageSpec)
+    assert internvl_gap(spec, processor, picture(301, 158, seed=6)) < relative(options)
+
+
 def internvl_gap(spec: InternVLImageSpec, processor: Any, image_HWC: NDArray[np.uint8]) -> float:
     """Largest difference of tiles, thumbnail last; token counts must be equal."""
     prepared = spec.prepare(image_HWC)

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from tokenfocus_ray.errors import BackboneError
 
@@ -151,7 +150,11 @@ class Backbone(ABC):
     def image_spec_from(
         cls, config: Mapping[str, Any], preprocessor: Mapping[str, Any]
     ) -> ImageSpec:
-        """The image spec from ``config.json`` and ``preprocessor_config.json``."""
+        """The image spec from ``config.json`` and what the checkpoint says of its images.
+
+        Raises:
+            UnfollowedError: a key asks for what is not done here.
+        """
 
     @abstractmethod
     def encode_images(self, images: Sequence[PreparedImage]) -> Tensor:
@@ -283,42 +286,6 @@ class Backbone(ABC):
         """Makes one member's adapter the active one."""
         if self._wrapped is not None:
             self._wrapped.set_adapter(member)
-
-
-def rgb_resize(image_HWC: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """PIL bicubic, the resampling of both families' image processors (their PIL backend)."""
-    if image_HWC.shape[:2] == (height, width):
-        return np.ascontiguousarray(image_HWC)
-    resized = Image.fromarray(image_HWC).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(resized, dtype=np.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class Normalization:
-    """Channel means and deviations of pixel values in 0..1."""
-
-    mean: tuple[float, ...] = field(default=(0.48145466, 0.4578275, 0.40821073))
-    std: tuple[float, ...] = field(default=(0.26862954, 0.26130258, 0.27577711))
-
-    @classmethod
-    def from_preprocessor(cls, preprocessor: Mapping[str, Any]) -> Normalization:
-        """From ``image_mean`` and ``image_std``, CLIP's where the file has none."""
-        default = cls()
-        return cls(
-            tuple(preprocessor.get("image_mean") or default.mean),
-            tuple(preprocessor.get("image_std") or default.std),
-        )
-
-    def __call__(self, tiles_NHWC: NDArray[np.uint8], device: torch.device) -> Tensor:
-        """uint8 tiles to normalised float32 [N, C, H, W] on a device."""
-        import torch
-
-        # moved as uint8: a quarter of the bytes
-        pixels = torch.tensor(tiles_NHWC, device=device)
-        pixels = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255.0
-        mean = torch.tensor(self.mean, device=device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=device).view(1, -1, 1, 1)
-        return (pixels - mean) / std
 
 
 def folder_file(folder: str, name: str, what: str) -> Path:

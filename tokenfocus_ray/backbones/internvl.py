@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tokenfocus_ray.backbones.base import (
     Backbone,
     ChatMarkup,
     ImagePlan,
     ImageSpec,
-    Normalization,
     PreparedImage,
+)
+from tokenfocus_ray.backbones.preprocessing import (
+    BICUBIC,
+    Normalization,
+    UnfollowedError,
+    check_processor,
+    positive,
+    resampling,
     rgb_resize,
 )
 
@@ -39,6 +47,7 @@ class InternVLImageSpec:
         min_tiles: Fewest tiles, the thumbnail not counted.
         max_tiles: Most tiles, the thumbnail not counted.
         normalization: Of the pixel values.
+        resample: Filter of the resizing.
     """
 
     tile: int = 448
@@ -46,6 +55,7 @@ class InternVLImageSpec:
     min_tiles: int = 1
     max_tiles: int = 12
     normalization: Normalization = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    resample: Image.Resampling = BICUBIC
 
     def tiling(self, width: int, height: int) -> tuple[int, int]:
         """(columns, rows) with the aspect ratio nearest to the image's.
@@ -74,12 +84,12 @@ class InternVLImageSpec:
         height, width = image_HWC.shape[:2]
         plan = self.plan(width, height)
         side = self.tile
-        whole = rgb_resize(image_HWC, plan.width, plan.height)
+        whole = rgb_resize(image_HWC, plan.width, plan.height, self.resample)
         rows, columns = plan.height // side, plan.width // side
         tiles = whole.reshape(rows, side, columns, side, 3).swapaxes(1, 2)
         tiles_NHWC = tiles.reshape(rows * columns, side, side, 3)
         if len(tiles_NHWC) > 1:
-            thumbnail = rgb_resize(image_HWC, side, side)
+            thumbnail = rgb_resize(image_HWC, side, side, self.resample)
             tiles_NHWC = np.concatenate([tiles_NHWC, thumbnail[None]])
         return PreparedImage(tiles_NHWC, plan.n_visual_tokens, plan.grid, width, height)
 
@@ -109,21 +119,25 @@ class InternVL(Backbone):
         ``crop_to_patches`` of the file is not read: the family's processor tiles whatever the file
         says, up to ``max_patches``.
         """
-        vision = config["vision_config"]
-        side, patch = (
-            int(v[0]) if isinstance(v, (list, tuple)) else int(v)
-            for v in (vision["image_size"], vision["patch_size"])
-        )
+        side, patch = (_side(config, key) for key in ("image_size", "patch_size"))
         default = InternVLImageSpec()
-        normalization = default.normalization
-        if preprocessor.get("image_mean"):
-            normalization = Normalization.from_preprocessor(preprocessor)
+        check_processor(preprocessor, ("GotOcr2ImageProcessor",))
+        # the vision tower has places for tiles of one size
+        if _tile_size(preprocessor) != (side, side):
+            own = f"config.json's image_size, {side} x {side},"
+            raise UnfollowedError("size", preprocessor.get("size"), own)
+        ratio = config.get("downsample_ratio", 0.5)
+        per_side = (side // patch) * ratio
+        if per_side != int(per_side):
+            whole = f"one that divides {side // patch} patches a side"
+            raise UnfollowedError("downsample_ratio", ratio, whole, "config.json")
         return InternVLImageSpec(
             tile=side,
-            tokens_per_tile=int((side // patch) * config.get("downsample_ratio", 0.5)) ** 2,
-            min_tiles=preprocessor.get("min_patches", default.min_tiles),
-            max_tiles=preprocessor.get("max_patches", default.max_tiles),
-            normalization=normalization,
+            tokens_per_tile=int(per_side) ** 2,
+            min_tiles=positive(preprocessor, "min_patches", default.min_tiles),
+            max_tiles=positive(preprocessor, "max_patches", default.max_tiles),
+            normalization=Normalization.from_preprocessor(preprocessor),
+            resample=resampling(preprocessor),
         )
 
     def encode_images(self, images: Sequence[PreparedImage]) -> Tensor:
@@ -143,3 +157,22 @@ class InternVL(Backbone):
             [B, T].
         """
         return batch.depths_BT
+
+
+def _side(config: Mapping[str, Any], key: str) -> int:
+    """Both sides of a tile or patch, which are one length."""
+    value = config["vision_config"][key]
+    sides = {*value} if isinstance(value, (list, tuple)) else {value}
+    if len(sides) != 1 or not isinstance(side := sides.pop(), int):
+        raise UnfollowedError(f"vision_config.{key}", value, "a square", "config.json")
+    return side
+
+
+def _tile_size(file: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """(height, width) of ``size`` in each of its spellings; None for any other."""
+    size = file.get("size", 384)  # the default of the processor, which no checkpoint has
+    if isinstance(size, Mapping):
+        return (size["height"], size["width"]) if {*size} == {"height", "width"} else None
+    if isinstance(size, (list, tuple)):
+        return (size[0], size[1]) if len(size) == 2 else None
+    return (size, size) if file.get("default_to_square", True) else None

@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tokenfocus_ray.backbones.base import (
     Backbone,
     ChatMarkup,
     ImagePlan,
     ImageSpec,
-    Normalization,
     PreparedImage,
+)
+from tokenfocus_ray.backbones.preprocessing import (
+    BICUBIC,
+    Normalization,
+    UnfollowedError,
+    check_processor,
+    positive,
+    require,
+    resampling,
     rgb_resize,
 )
 from tokenfocus_ray.errors import ImageDecodeError
@@ -27,6 +36,8 @@ if TYPE_CHECKING:
     from tokenfocus_ray.backbones.packing import PackedBatch
 
 MAX_ASPECT_RATIO = 200
+#: A still image stands so often on the time axis.
+TEMPORAL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,7 @@ class QwenImageSpec:
         min_pixels: Smallest area after resizing.
         max_pixels: Largest area after resizing.
         normalization: Of the pixel values.
+        resample: Filter of the resizing.
         max_tokens: Most image tokens; None leaves the family's rule alone, which exceeds
             ``max_pixels`` for thin images and where both limits are equal.
     """
@@ -48,6 +60,7 @@ class QwenImageSpec:
     min_pixels: int = 56 * 56
     max_pixels: int = 28 * 28 * 1280
     normalization: Normalization = Normalization()
+    resample: Image.Resampling = BICUBIC
     max_tokens: int | None = None
 
     @property
@@ -86,7 +99,7 @@ class QwenImageSpec:
         """See :class:`ImageSpec`."""
         height, width = image_HWC.shape[:2]
         plan = self.plan(width, height)
-        tile = rgb_resize(image_HWC, plan.width, plan.height)
+        tile = rgb_resize(image_HWC, plan.width, plan.height, self.resample)
         return PreparedImage(tile[None], plan.n_visual_tokens, plan.grid, width, height)
 
     def limited(self, max_visual_tokens: int) -> QwenImageSpec:
@@ -115,8 +128,28 @@ class QwenImageSpec:
         blocks = pixels_CHW.reshape(channels, rows // m, m, p, columns // m, m, p)
         # (row, column, row in token, column in token, channel, y, x)
         blocks = blocks.permute(1, 4, 2, 5, 0, 3, 6).unsqueeze(5)
-        patches = blocks.expand(-1, -1, -1, -1, -1, 2, -1, -1).reshape(rows * columns, -1)
+        patches = blocks.expand(-1, -1, -1, -1, -1, TEMPORAL, -1, -1).reshape(rows * columns, -1)
         return patches, (1, rows, columns)
+
+
+def pixel_limits(file: Mapping[str, Any], default: tuple[int, int]) -> tuple[int, int]:
+    """Smallest and largest area: ``min_pixels`` before ``size``, whose keys have had two names.
+
+    Raises:
+        UnfollowedError: a limit is no number above 0, or ``size`` gives one of them only.
+    """
+    size = file.get("size") or {"shortest_edge": default[0], "longest_edge": default[1]}
+    limits = []
+    for key, name in (("min_pixels", "shortest_edge"), ("max_pixels", "longest_edge")):
+        if file.get(key) is not None:
+            limits.append(positive(file, key, 0))
+            continue
+        within = size if isinstance(size, Mapping) else {}
+        found = within.get(name) if within.get(name) is not None else within.get(key)
+        if found is None:
+            raise UnfollowedError("size", size, "one of shortest_edge and longest_edge in pixels")
+        limits.append(positive({f"size.{name}": found}, f"size.{name}", 0))
+    return limits[0], limits[1]
 
 
 class Qwen25VL(Backbone):
@@ -134,18 +167,31 @@ class Qwen25VL(Backbone):
     def image_spec_from(
         cls, config: Mapping[str, Any], preprocessor: Mapping[str, Any]
     ) -> ImageSpec:
-        """See :class:`Backbone`; both spellings of the pixel limits are read."""
+        """See :class:`Backbone`; every spelling of the pixel limits is read."""
         vision = config["vision_config"]
-        size = preprocessor.get("size") or {}
         default = QwenImageSpec()
+        patch = vision.get("patch_size", default.patch)
+        merge = vision.get("spatial_merge_size", default.merge)
+        # the second, of early checkpoints, was the first by another name
+        check_processor(preprocessor, ("Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"))
+        require(preprocessor, "patch_size", patch)
+        require(preprocessor, "merge_size", merge)
+        require(preprocessor, "temporal_patch_size", TEMPORAL)
+        if vision.get("temporal_patch_size", TEMPORAL) != TEMPORAL:
+            raise UnfollowedError(
+                "vision_config.temporal_patch_size",
+                vision["temporal_patch_size"],
+                str(TEMPORAL),
+                "config.json",
+            )
+        low, high = pixel_limits(preprocessor, (default.min_pixels, default.max_pixels))
         return QwenImageSpec(
-            patch=vision.get("patch_size", default.patch),
-            merge=vision.get("spatial_merge_size", default.merge),
-            min_pixels=preprocessor.get("min_pixels")
-            or size.get("shortest_edge", default.min_pixels),
-            max_pixels=preprocessor.get("max_pixels")
-            or size.get("longest_edge", default.max_pixels),
+            patch=patch,
+            merge=merge,
+            min_pixels=low,
+            max_pixels=high,
             normalization=Normalization.from_preprocessor(preprocessor),
+            resample=resampling(preprocessor),
         )
 
     def encode_images(self, images: Sequence[PreparedImage]) -> Tensor:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from tokenfocus_ray.backbones.base import Backbone, ImageSpec, Source, folder_file
+from tokenfocus_ray.backbones.preprocessing import UnfollowedError
 from tokenfocus_ray.errors import BackboneError, did_you_mean
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 _LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, AssertionError, SafetensorError)
 #: Files of a backbone's folder that decide a score.
 SCORING_SUFFIXES = {".json", ".safetensors", ".bin", ".txt", ".model"}
+#: Files that say how images are prepared: transformers 5 nests it in the first, which wins.
+PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")
 #: Backbones that ship with the package.
 BUILT_IN = ("tiny-qwen2_5_vl", "tiny-internvl")
 
@@ -157,15 +160,22 @@ def image_spec(source: Source, max_visual_tokens: int | None = None) -> ImageSpe
     """The image spec of a resolved backbone, without torch and without its weights.
 
     Raises:
-        BackboneError: ``max_visual_tokens`` below 1.
+        BackboneError: the checkpoint does not say how its images are prepared, or says what is not
+            done here; ``max_visual_tokens`` below 1.
     """
-    files = {"config.json": True, "preprocessor_config.json": False}
-    config, preprocessor = (read_json(source, f, must) for f, must in files.items())
+    file, preprocessor = read_preprocessor(source)
     try:
-        spec = family_class(source.family).image_spec_from(config, preprocessor)
+        spec = family_class(source.family).image_spec_from(
+            read_json(source, "config.json", True), preprocessor
+        )
+    except UnfollowedError as error:
+        raise BackboneError(
+            f"backbone {source.name!r}: {error.file or file} {error}; use a checkpoint of the "
+            f"family's usual form, or put the file right if it is wrong"
+        ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise BackboneError(
-            f"backbone {source.name!r}: config.json or preprocessor_config.json does not say how "
+            f"backbone {source.name!r}: config.json or {file} does not say how "
             f"images are cut ({type(error).__name__}: {error})"
         ) from error
     if max_visual_tokens is None:
@@ -173,6 +183,25 @@ def image_spec(source: Source, max_visual_tokens: int | None = None) -> ImageSpe
     if max_visual_tokens < 1:
         raise BackboneError(f"max_visual_tokens must be at least 1, got {max_visual_tokens}")
     return spec.limited(max_visual_tokens)
+
+
+def read_preprocessor(source: Source) -> tuple[str, Mapping[str, Any]]:
+    """What a checkpoint says of its images, and in which file; transformers takes the same one.
+
+    Raises:
+        BackboneError: it says nothing, or a file cannot be read.
+    """
+    newer, older = PREPROCESSORS
+    nested = read_json(source, newer, False).get("image_processor")
+    if isinstance(nested, Mapping) and nested:
+        return newer, nested
+    if flat := read_json(source, older, False):
+        return older, flat
+    raise BackboneError(
+        f"backbone {source.name!r} does not say how its images are prepared: {source.location!r} "
+        f"has no {older}, nor a {newer} with an image_processor; copy it from the checkpoint that "
+        f"this one was made from (its processor's save_pretrained writes one of them)"
+    )
 
 
 def read_json(source: Source, name: str, must_exist: bool) -> Mapping[str, Any]:
@@ -187,12 +216,15 @@ def read_json(source: Source, name: str, must_exist: bool) -> Mapping[str, Any]:
     else:
         from transformers.utils.hub import cached_file
 
-        found = cached_file(
-            source.location,
-            name,
-            revision=source.revision,
-            _raise_exceptions_for_missing_entries=must_exist,
-        )
+        try:
+            found = cached_file(
+                source.location,
+                name,
+                revision=source.revision,
+                _raise_exceptions_for_missing_entries=must_exist,
+            )
+        except OSError as error:
+            raise _not_loadable(source, error) from error
         path = Path(found) if found else None
     return _parse(path) if path else {}
 

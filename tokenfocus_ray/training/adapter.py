@@ -107,9 +107,10 @@ def save_member(
         full = {k: state.get(k, v) for k, v in wrapped.state_dict().items()}
         wrapped.save_pretrained(folder, state_dict=full)
         backbone.tokenizer.save_pretrained(folder)
-        name = "preprocessor_config.json"
-        if preprocessor := registry.read_json(backbone.source, name, must_exist=False):
-            (folder / name).write_text(json.dumps(preprocessor, indent=2) + "\n")
+        # the older file, whichever the backbone has: other tools read it too
+        _, preprocessor = registry.read_preprocessor(backbone.source)
+        path = folder / registry.PREPROCESSORS[-1]
+        path.write_text(json.dumps(preprocessor, indent=2) + "\n")
     else:
         config = wrapped.peft_config["default"]
         config.base_model_name_or_path = backbone.source.name

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tokenfocus_ray.backbones.base import ImageSpec, Normalization
+from tokenfocus_ray.backbones.base import ImageSpec
 from tokenfocus_ray.backbones.internvl import InternVL, InternVLImageSpec
+from tokenfocus_ray.backbones.preprocessing import Normalization, UnfollowedError
 from tokenfocus_ray.backbones.qwen2_5_vl import Qwen25VL, QwenImageSpec
 from tokenfocus_ray.errors import ImageDecodeError
 
@@ -156,22 +159,178 @@ def test_qwen_reads_both_spellings_of_its_limits(preprocessor: dict[str, Any]) -
     assert spec == QwenImageSpec(min_pixels=3136, max_pixels=100_352)
 
 
-def test_qwen_without_preprocessor_file_has_the_familys_limits() -> None:
+def test_qwen_without_limits_has_the_familys() -> None:
     assert Qwen25VL.image_spec_from({"vision_config": {}}, {}) == QWEN
+
+
+#: What InternVL3's preprocessor_config.json says and the processor's own defaults do not.
+INTERNVL_FILE = {
+    "size": {"height": 448, "width": 448},
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
 
 
 @pytest.mark.parametrize("size", [448, [448, 448]])
 def test_internvl_reads_both_spellings_of_its_sizes(size: Any) -> None:
     config = {"vision_config": {"image_size": size, "patch_size": 14}, "downsample_ratio": 0.5}
-    assert InternVL.image_spec_from(config, {}) == INTERNVL
+    assert InternVL.image_spec_from(config, INTERNVL_FILE) == INTERNVL
+    assert InternVL.image_spec_from(config, INTERNVL_FILE | {"size": size}) == INTERNVL
 
 
 def test_internvl_reads_its_number_of_tiles() -> None:
     config = {"vision_config": {"image_size": 448, "patch_size": 14}}
-    spec = InternVL.image_spec_from(config, {"min_patches": 2, "max_patches": 6})
-    assert spec == InternVLImageSpec(min_tiles=2, max_tiles=6)
+    file = INTERNVL_FILE | {"min_patches": 2, "max_patches": 6}
+    assert InternVL.image_spec_from(config, file) == InternVLImageSpec(min_tiles=2, max_tiles=6)
 
 
 def test_normalization_is_that_of_the_file() -> None:
     file = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
     assert Normalization.from_preprocessor(file) == Normalization((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+#: Of Qwen/Qwen2.5-VL-7B-Instruct and OpenGVLab/InternVL3-8B-hf; nulls are the processor's defaults.
+OFFICIAL: dict[str, dict[str, Any]] = {
+    "qwen2_5_vl": {
+        "min_pixels": 3136,
+        "max_pixels": 12845056,
+        "patch_size": 14,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "processor_class": "Qwen2_5_VLProcessor",
+    },
+    "internvl": {
+        "crop_size": None,
+        "crop_to_patches": False,
+        "data_format": "channels_first",
+        "default_to_square": True,
+        "device": None,
+        "do_center_crop": None,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_processor_type": "GotOcr2ImageProcessorFast",
+        "image_std": [0.229, 0.224, 0.225],
+        "input_data_format": None,
+        "max_patches": 12,
+        "min_patches": 1,
+        "processor_class": "InternVLProcessor",
+        "resample": 3,
+        "rescale_factor": 0.00392156862745098,
+        "return_tensors": None,
+        "size": {"height": 448, "width": 448},
+    },
+}
+CLASSES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "qwen2_5_vl": (Qwen25VL, {"vision_config": {"patch_size": 14, "spatial_merge_size": 2}}),
+    "internvl": (InternVL, {"vision_config": {"image_size": [448, 448], "patch_size": [14, 14]}}),
+}
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_official_files_are_followed(family: str) -> None:
+    cls, config = CLASSES[family]
+    expected = {"qwen2_5_vl": QwenImageSpec(max_pixels=12845056), "internvl": INTERNVL}
+    assert cls.image_spec_from(config, OFFICIAL[family]) == expected[family]
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value", "followed"),
+    [
+        (family, *refused)
+        for family in CLASSES
+        for refused in (
+            ("image_processor_type", "CLIPImageProcessor", None),
+            ("do_resize", False, "true"),
+            ("do_center_crop", True, "false or null"),
+            ("do_pad", True, "false or null"),
+            ("do_normalize", 0, "true or false"),
+            ("do_normalize", None, "true or false"),
+            ("do_rescale", "no", "true or false"),
+            ("rescale_factor", 0, "a number above 0"),
+            ("resample", 99, None),
+            ("resample", None, None),
+            ("resample", "bicubic", None),
+            ("image_mean", [0.5], "one number or three"),
+            ("image_mean", None, "one number or three"),
+            ("image_std", [0.5, 0.0, 0.5], "a deviation above 0"),
+        )
+    ]
+    + [
+        ("qwen2_5_vl", "patch_size", 16, "14"),
+        ("qwen2_5_vl", "merge_size", 1, "2"),
+        ("qwen2_5_vl", "temporal_patch_size", 1, "2"),
+        ("qwen2_5_vl", "min_pixels", 0, "a number above 0"),
+        ("internvl", "size", {"height": 224, "width": 224}, None),
+        ("internvl", "size", {"shortest_edge": 448}, None),
+        ("internvl", "size", None, None),
+        ("internvl", "max_patches", 0, "a number above 0"),
+    ],
+)
+def test_a_key_that_is_not_followed_is_refused(
+    family: str, key: str, value: Any, followed: str | None
+) -> None:
+    cls, config = CLASSES[family]
+    followed = followed or {
+        "image_processor_type": {
+            "qwen2_5_vl": "Qwen2VLImageProcessor or Qwen2_5_VLImageProcessor",
+            "internvl": "GotOcr2ImageProcessor",
+        }[family],
+        "size": "config.json's image_size, 448 x 448,",
+        "resample": f"the number of a filter of Pillow's, 0..{max(map(int, Image.Resampling))},",
+    }.get(key)
+    with pytest.raises(UnfollowedError) as caught:
+        cls.image_spec_from(config, OFFICIAL[family] | {key: value})
+    assert str(caught.value) == (
+        f"says {key} = {json.dumps(value)}, but only {followed} is followed here"
+    )
+
+
+@pytest.mark.parametrize(
+    "size",
+    [{"height": 448, "width": 448}, {"shortest_edge": 3136}, 448, [448, 448]],
+    ids=["square", "one limit", "number", "pair"],
+)
+def test_qwen_refuses_a_size_without_its_limits(size: Any) -> None:
+    cls, config = CLASSES["qwen2_5_vl"]
+    with pytest.raises(UnfollowedError) as caught:
+        cls.image_spec_from(config, {"size": size})
+    assert str(caught.value) == (
+        f"says size = {json.dumps(size)}, but only one of shortest_edge and longest_edge in pixels "
+        f"is followed here"
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "part", "value", "followed"),
+    [
+        ("qwen2_5_vl", "temporal_patch_size", 4, "2"),
+        ("internvl", "patch_size", [14, 16], "a square"),
+        ("internvl", "image_size", [448, 224], "a square"),
+    ],
+)
+def test_a_vision_tower_that_is_not_followed_is_refused(
+    family: str, part: str, value: Any, followed: str
+) -> None:
+    cls, config = CLASSES[family]
+    config = {"vision_config": config["vision_config"] | {part: value}}
+    with pytest.raises(UnfollowedError) as caught:
+        cls.image_spec_from(config, OFFICIAL[family])
+    assert caught.value.file == "config.json"
+    assert str(caught.value) == (
+        f"says vision_config.{part} = {json.dumps(value)}, but only {followed} is followed here"
+    )
+
+
+def test_internvl_refuses_a_part_of_a_token() -> None:
+    config = {"vision_config": {"image_size": 448, "patch_size": 14}, "downsample_ratio": 0.3}
+    with pytest.raises(UnfollowedError) as caught:
+        InternVL.image_spec_from(config, OFFICIAL["internvl"])
+    assert str(caught.value) == (
+        "says downsample_ratio = 0.3, but only one that divides 32 patches a side is followed here"
+    )

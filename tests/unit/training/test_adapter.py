@@ -141,14 +141,31 @@ def test_trained_decoder_of_a_hub_model_keeps_how_images_are_cut(
     shutil.copytree(registry.WEIGHTS / "tiny-internvl", cache)
     asked: list[tuple[str, str, str]] = []
 
-    def cached_file(name: str, file: str, revision: str, **_: Any) -> str:
+    def cached_file(name: str, file: str, revision: str, **_: Any) -> str | None:
         asked.append((name, file, revision))
-        return str(cache / file)
+        return str(cache / file) if (cache / file).is_file() else None
 
     monkeypatch.setattr("transformers.utils.hub.cached_file", cached_file)
     backbone = load("tiny-internvl")
     backbone.source = Source("owner/model", "owner/model", "internvl", "0123abcd")
     save(backbone, tmp_path / "member", {})
-    assert asked == [("owner/model", "preprocessor_config.json", "0123abcd")]
+    files = ("processor_config.json", "preprocessor_config.json")
+    assert asked == [("owner/model", file, "0123abcd") for file in files]
+    member = registry.resolve(str(tmp_path / "member"))
+    assert registry.image_spec(member) == backbone.image_spec
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_trained_decoder_keeps_how_images_are_cut_from_processor_config(
+    name: str, tmp_path: Path
+) -> None:
+    """What transformers 5 saves has no preprocessor_config.json."""
+    folder = tmp_path / "backbone"
+    shutil.copytree(registry.WEIGHTS / name, folder)
+    nested = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": nested}))
+    backbone = load(str(folder))
+    save(backbone, tmp_path / "member", {})
     member = registry.resolve(str(tmp_path / "member"))
     assert registry.image_spec(member) == backbone.image_spec
