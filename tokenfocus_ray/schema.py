@@ -35,7 +35,14 @@ ERROR_CODES: dict[str, str] = {
     "process_died": "the process that worked on the row died, several times",
     "duplicate_id": "an earlier row has the same sample_id",
     "source_corrupt": "the tar shard is cut off or damaged from here on",
+    "member_duplicate": "the tar shard has files of this key earlier, apart from these",
+    "member_ambiguous": "the tar shard has several images of this key, or none that is meant",
+    "member_invalid": "a file of the tar shard is a link or sparse, or its JSON cannot be read",
+    "member_too_large": "a file of the tar shard is larger than the limit, or claims to be",
 }
+
+#: Most bytes of an encoded image: 8192 x 8192 pixels of 16-bit RGBA, not packed, are as many.
+MAX_IMAGE_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from pyarrow import fs
 
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.manifest import CONVENTIONS, find_columns, read_small
+from tokenfocus_ray.datasets.names import is_image
 from tokenfocus_ray.datasets.tars import TAR_COLUMNS, tar_schema
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Source, Unit
 from tokenfocus_ray.errors import ManifestError
@@ -211,11 +212,15 @@ def _as_parquet(table: pa.Table, base: str, keep: Store) -> File:
 
 
 def _of_tars(files: Sequence[File], mapping: Mapping[str, str], where: str) -> Source:
-    roles = {role: name for role, name in mapping.items() if name in TAR_COLUMNS}
+    image = mapping.get("image")
+    if image is not None and not is_image(f"x.{image}"):
+        image = None
     fields = {
-        role: name for role, name in mapping.items() if role in CONVENTIONS and role not in roles
+        name
+        for role, name in mapping.items()
+        if role in CONVENTIONS and name not in (*TAR_COLUMNS, image)
     }
-    schema = tar_schema(sorted(set(fields.values())))
+    schema = tar_schema(sorted(fields), image)
     units = tuple(Unit(i, f.uri, (), 0, None, f.base) for i, f in enumerate(files))
     fingerprint = {
         "files": len(files),

@@ -1,19 +1,27 @@
 """Tar shards of webdataset and img2dataset, where the files of a key stand side by side.
 
-``KEY.jpg`` (or png, webp) is the image, ``KEY.txt`` its prompt, ``KEY.json`` what else is known.
+``KEY.jpg`` (or another ending) is the image, ``KEY.txt`` its prompt, ``KEY.json`` whatever else.
 Format: https://github.com/webdataset/webdataset and https://github.com/rom1504/img2dataset.
+
+A shard is read once from its start to its end, and comes from anywhere: what one of its files says
+of itself is never trusted beyond that file.
 """
 
 from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, cast
 
 import pyarrow as pa
 
-from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE
+from tokenfocus_ray.datasets.names import IMAGE_ENDINGS, is_hidden, is_image, tar_key
+from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE, decode_text, is_valid, readable
+from tokenfocus_ray.errors import RowError
+from tokenfocus_ray.schema import MAX_IMAGE_BYTES
 from tokenfocus_ray.storage import Store, public
 
 _COLUMNS: dict[str, pa.DataType] = {
@@ -26,16 +34,36 @@ _COLUMNS: dict[str, pa.DataType] = {
     ERROR_CODE: pa.string(),
     ERROR_MESSAGE: pa.string(),
 }
-#: What every shard gives; the last row of a shard that is cut off has an error.
+#: What every shard gives; code and error stand in rows that the shard itself spoils.
 TAR_COLUMNS = tuple(_COLUMNS)
-_IMAGES = ("jpg", "jpeg", "png", "webp")
+#: Key of a table's metadata: what was passed over since the table before, JSON of reason -> count.
+PASSED_OVER = b"tokenfocus.passed_over"
+#: Most bytes of a ``KEY.txt`` or ``KEY.json``.
+MAX_TEXT_BYTES = 16 * 2**20
+#: Most bytes of a header that gives a long name or attributes.
+_MAX_HEADER = 2**20
+_HEADERS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 _BLOCK = 512
 _PROMPTS = ("prompt", "caption", "text")
+#: What damaged headers make tarfile raise.
+_DAMAGED = (tarfile.TarError, EOFError, ValueError, LookupError, OverflowError, RecursionError)
 
 
-def tar_schema(fields: Sequence[str]) -> pa.Schema:
-    """Columns of a shard, with some fields of each ``.json`` as text columns of their own."""
-    return pa.schema({**_COLUMNS, **dict.fromkeys(fields, pa.string())})
+def tar_schema(fields: Sequence[str], image: str | None = None) -> pa.Schema:
+    """Columns of a shard.
+
+    Args:
+        fields: Of each ``KEY.json``, which become text columns of their own.
+        image: Ending of the image files, which then names their column; None: any image.
+    """
+    columns = dict(_COLUMNS)
+    if image is not None:
+        del columns["image"]
+        columns[image] = pa.large_binary()
+    return pa.schema({**columns, **dict.fromkeys(fields, pa.string())})
 
 
 def read_tar(store: Store, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
@@ -47,67 +75,163 @@ def read_tar(store: Store, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
         rows: Most rows of a table.
 
     Yields:
-        Tables of ``rows`` samples, the last with what is left. A shard that is cut off or no tar
-        ends in a row without image whose error says where.
+        Tables of ``rows`` samples, the last with what is left, and :data:`PASSED_OVER`. A shard
+        that is cut off or no tar ends in a row without image whose error says where.
     """
+    passed: Counter[str] = Counter()
     waiting: list[dict[str, Any]] = []
-    for sample in _samples(store):
-        waiting.append(_row(sample, schema, store.uri))
+
+    def table() -> pa.Table:
+        made = pa.Table.from_pylist(waiting, schema=schema)
+        made = made.replace_schema_metadata({PASSED_OVER: json.dumps(passed).encode()})
+        waiting.clear()
+        passed.clear()
+        return made
+
+    (image,) = (f.name for f in schema if f.type == pa.large_binary())
+    for sample in _samples(store, None if image == "image" else image.lower(), passed):
         if len(waiting) == rows:
-            yield pa.Table.from_pylist(waiting, schema=schema)
-            waiting = []
-    if waiting:
-        yield pa.Table.from_pylist(waiting, schema=schema)
+            yield table()
+        waiting.append(_row(sample, schema, image, store.uri))
+    if waiting or passed:
+        yield table()
 
 
-def _samples(store: Store) -> Iterator[dict[str, Any]]:
-    """Files by ending, sample by sample; the key under an empty ending."""
-    sample: dict[str, Any] = {}
+@dataclass(slots=True)
+class _Sample:
+    """The files of a key.
+
+    Attributes:
+        key: None of a shard that is broken between two samples.
+        files: Ending -> content; None: not read.
+        fault: Why the sample cannot be scored, the first reason.
+    """
+
+    key: str | None
+    files: dict[str, bytes | None] = field(default_factory=dict)
+    fault: RowError | None = None
+
+    def spoil(self, fault: RowError) -> None:
+        self.fault = self.fault or fault
+
+
+def _samples(store: Store, image: str | None, passed: Counter[str]) -> Iterator[_Sample]:
+    """Sample by sample, in the order of the shard."""
+    sample: _Sample | None = None
+    seen: set[int] = set()
     reading = False
     try:
         with (
             store.filesystem.open_input_stream(store.root, compression=None) as raw,
-            tarfile.open(fileobj=cast(Any, stream := _Tail(raw)), mode="r|") as tar,
+            tarfile.open(
+                fileobj=cast(Any, stream := _Tail(raw)),
+                mode="r|",
+                tarinfo=_Header,
+                ignore_zeros=True,  # of shards that were put one behind another
+            ) as tar,
         ):
             for member in tar:
-                if not member.isfile():
+                cast(Any, tar).members.clear()  # which it would keep, all of the shard
+                if member.size < 0:
+                    raise tarfile.ReadError(f"a file of {member.size} bytes")
+                if member.isdir():
                     continue
-                folder, slash, name = member.name.rpartition("/")
-                stem, _, ending = name.partition(".")
-                key = f"{folder}{slash}{stem}"
-                if sample and sample[""] != key:
+                if is_hidden(member.name) or (named := tar_key(member.name)) is None:
+                    kind = "hidden" if is_hidden(member.name) else "without an ending"
+                    passed[kind] += 1
+                    continue
+                key, ending = named
+                if sample and (sample.key != key or ending in sample.files):
                     yield sample
-                    sample = {}
-                sample[""], reading = key, True
-                file = tar.extractfile(member)
-                assert file is not None
-                sample[ending.lower()] = file.read()
+                    sample = None
+                if sample is None:
+                    sample = _begin(key, seen)
+                sample.files[ending], reading = None, True
+                if ending in ("txt", "json") or _is_wanted(ending, image):
+                    _read(tar, member, ending, sample)
                 reading = False
             if not stream.ends_as_a_tar:  # which tarfile takes for the end, between two members
                 raise tarfile.ReadError("unexpected end of data")
-    except (tarfile.TarError, EOFError) as error:
-        last = sample.get("")
+    except pa.ArrowException:  # some are ValueErrors: the store's, not the shard's
+        raise
+    except _DAMAGED as error:
+        last = sample.key if sample else None
         if sample and not reading:
             yield sample
         where = "from its start" if not sample else f"{'from' if reading else 'after'} key {last!r}"
-        yield {
-            "": last if reading else None,
-            "error": f"shard {public(store.uri)!r} cannot be read {where} on: {error}; fetch it "
-            f"again, what follows in it was not scored",
-        }
-        return
+        message = (
+            f"shard {public(store.uri)!r} cannot be read {where} on: {error}; fetch it again, what "
+            f"follows in it was not scored"
+        )
+        sample = _Sample(last if reading else None, {}, RowError("source_corrupt", message))
     if sample:
         yield sample
+
+
+def _begin(key: str, seen: set[int]) -> _Sample:
+    sample = _Sample(key)
+    if hash(key) in seen:
+        message = (
+            f"key {key!r} came before in the shard: these files are another sample of its name, or "
+            f"stand apart from it; give each sample a key of its own and its files side by side"
+        )
+        sample.spoil(RowError("member_duplicate", message))
+    seen.add(hash(key))
+    return sample
+
+
+def _is_wanted(ending: str, image: str | None) -> bool:
+    """Whether this is the image of its sample, if it is the only one."""
+    return ending in IMAGE_ENDINGS if image is None else ending == image
+
+
+def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, ending: str, sample: _Sample) -> None:
+    """Reads one file, or says why not: then it is gone past."""
+    limit = MAX_TEXT_BYTES if ending in ("txt", "json") else MAX_IMAGE_BYTES
+    if member.issparse() or not member.isreg():
+        kind = "a link" if member.issym() or member.islnk() else "no regular file"
+        kind = "a sparse file" if member.issparse() else kind
+        message = (
+            f"{member.name!r} is {kind} in the shard; pack the files themselves (GNU tar: "
+            f"--dereference --hard-dereference, without --sparse)"
+        )
+        sample.spoil(RowError("member_invalid", message))
+    elif member.size > limit:
+        message = f"{member.name!r} has {member.size} bytes, the limit is {limit}; make it smaller"
+        sample.spoil(RowError("member_too_large", message))
+    else:
+        file = tar.extractfile(member)
+        assert file is not None
+        sample.files[ending] = file.read()
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is damaged ends the shard; tarfile would look for the next one behind it."""
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str | None, errors: str) -> Self:
+        try:
+            header = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
+        except tarfile.HeaderError as error:
+            if len(buf) == _BLOCK and any(buf):
+                raise tarfile.ReadError(str(error)) from None
+            raise  # zeros, or the end
+        if header.type in _HEADERS and header.size > _MAX_HEADER:  # tarfile reads it whole
+            raise tarfile.ReadError(f"a header of {header.size} bytes")
+        return header
 
 
 class _Tail:
     """A stream that remembers its last block."""
 
     def __init__(self, stream: Any) -> None:
-        self._stream, self._tail = stream, b""
+        self._stream, self._tail, self._ended = stream, b"", False
 
     def read(self, size: int) -> bytes:
         data: bytes = self._stream.read(size)
+        if not data and self._ended:  # tarfile would ask on and on, for what a header claims
+            raise tarfile.ReadError("unexpected end of data")
+        self._ended = not data
         self._tail = (self._tail + data)[-_BLOCK:]
         return data
 
@@ -117,29 +241,52 @@ class _Tail:
         return self._tail == bytes(_BLOCK)
 
 
-def _row(sample: Mapping[str, Any], schema: pa.Schema, uri: str) -> dict[str, Any]:
-    text = sample.get("json", b"").decode("utf-8", "replace")
+def _row(sample: _Sample, schema: pa.Schema, image: str, uri: str) -> dict[str, Any]:
+    files, key = sample.files, sample.key and readable(sample.key)
+    row: dict[str, Any] = dict.fromkeys(schema.names)
+    row |= {"key": key, "shard": uri.rpartition("/")[2]}
+    fields = [name for name in schema.names if name not in _COLUMNS and name != image]
     try:
-        known = json.loads(text) if text else {}
-    except ValueError:
-        known = {}
-    if not isinstance(known, dict):
-        known = {}
-    caption = sample.get("txt")
-    prompt = caption.decode("utf-8", "replace").strip() if caption is not None else None
-    row: dict[str, Any] = {
-        name: _text(known.get(name)) for name in schema.names if name not in _COLUMNS
-    }
-    return row | {
-        "key": sample[""],
-        "image": next((sample[e] for e in _IMAGES if e in sample), None),
-        "prompt": prompt or next((str(known[n]) for n in _PROMPTS if known.get(n)), None),
-        "elements": _text(known.get("elements")),
-        "json": text or None,
-        "shard": uri.rpartition("/")[2],
-        ERROR_CODE: "source_corrupt" if "error" in sample else None,
-        ERROR_MESSAGE: sample.get("error"),
-    }
+        row[image] = files.get(_picture(sample) if image == "image" else image.lower())
+        row["prompt"] = decode_text(files.get("txt") or b"", None, f"{key}.txt").strip() or None
+        row["json"] = decode_text(files.get("json") or b"", None, f"{key}.json") or None
+        known = _known(row["json"], f"{key}.json")
+        found = {name: _text(known.get(name)) for name in ["elements", *fields]}
+        if row["prompt"] is None:
+            found["prompt"] = next((str(known[n]) for n in _PROMPTS if known.get(n)), None)
+        row |= {name: readable(value) for name, value in found.items() if value is not None}
+        for name, value in found.items():
+            if value is not None and not is_valid(value):
+                message = f"{key}.json: {name} is not valid Unicode: {readable(value):.80}"
+                raise RowError("text_invalid", message)
+    except RowError as error:
+        sample.spoil(error)
+    if sample.fault is not None:
+        row |= {ERROR_CODE: sample.fault.code, ERROR_MESSAGE: sample.fault.message}
+    return row
+
+
+def _picture(sample: _Sample) -> str:
+    """The ending of the image."""
+    images = [ending for ending in sample.files if is_image(f".{ending}")]
+    plain = [ending for ending in images if ending in IMAGE_ENDINGS]
+    if images and len(plain) != 1:
+        message = (
+            f"key {sample.key!r} has the images {', '.join(map(repr, images[:5]))}: a key ends at "
+            f"the first dot of a file's name; name the one to score with --map "
+            f"image={images[0]}, or pack files without more dots in their names"
+        )
+        raise RowError("member_ambiguous", message)
+    return plain[0] if plain else ""
+
+
+def _known(text: str | None, where: str) -> dict[str, Any]:
+    """What a ``KEY.json`` says; nothing where it is no object."""
+    try:
+        value = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:  # nested too deep
+        raise RowError("member_invalid", f"{where} cannot be read as JSON: {error}") from None
+    return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str | None:

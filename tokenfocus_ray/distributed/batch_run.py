@@ -15,6 +15,7 @@ import pyarrow as pa
 import ray
 
 from tokenfocus_ray.config import JobConfig
+from tokenfocus_ray.datasets.names import counted
 from tokenfocus_ray.datasets.units import Source
 from tokenfocus_ray.distributed.causes import cause_of, let_go, own_error
 from tokenfocus_ray.distributed.commits import Piece, publish
@@ -77,6 +78,7 @@ class BatchRun:
         self._job, self._ledger, self._say = job, ledger, say
         self._publishing: dict[Any, int] = {}
         self._codes: Counter[str] = Counter()
+        self._passed: Counter[str] = Counter()
         self._seconds: Counter[str] = Counter()
         self._workers: dict[str, int] = {}
         self._started = self._said = time.monotonic()
@@ -113,6 +115,9 @@ class BatchRun:
                         f"same command again to go on"
                     ) from error
                 self._say(f"starting again with what is left, after: {cause}")
+
+        if self._passed:
+            self._say(f"passed over in the tar shards: {counted(self._passed)}")
 
     def _pass(self, run: range) -> None:
         """Some of the backbones over all that they have not scored."""
@@ -184,6 +189,7 @@ class BatchRun:
         if run.stop == len(self._scorers):
             self._ledger.add(piece, row["ids"])
             self._codes.update(codes)
+            self._passed.update(json.loads(row["passed_over"]))
         else:
             self._ledger.note_scored(replace(piece, scored=run.stop))
         if time.monotonic() - self._said > SAY_SECONDS:

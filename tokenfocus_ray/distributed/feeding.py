@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tokenfocus_ray.datasets.manifest import Columns
+from tokenfocus_ray.datasets.tars import PASSED_OVER
 from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE
 from tokenfocus_ray.datasets.units import Source, Unit, read_unit
 from tokenfocus_ray.distributed.commits import (
@@ -103,6 +104,7 @@ class ReadPieces:
         self, unit: Unit, piece: int, last: bool, table: pa.Table, seconds: float, kept: bool
     ) -> pa.Table:
         positions = None
+        passed = (table.schema.metadata or {}).get(PASSED_OVER, b"{}").decode()
         if kept:
             positions = retried_positions(self.out, Piece(unit.number, piece, last))
             table = table.take(pa.array(positions, pa.int64()))
@@ -112,6 +114,7 @@ class ReadPieces:
             "last": last,
             "positions": positions,
             "base": unit.base,
+            "passed_over": passed,
             "read_s": seconds,
             "prepare_s": 0.0,
             "score_s": [],

@@ -24,6 +24,7 @@ _HEAD: dict[str, pa.DataType] = {
     "last": pa.bool_(),
     "positions": pa.list_(pa.int32()),
     "base": pa.string(),
+    "passed_over": pa.string(),  # JSON of what the source passed over: reason -> count
     "read_s": pa.float64(),
     "prepare_s": pa.float64(),
     "score_s": pa.list_(pa.float64()),  # of each backbone

@@ -235,3 +235,14 @@ def _text(path: Path, text: str) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     return path
+
+
+def test_map_names_the_image_of_a_shard_by_its_ending(tmp_path: Path) -> None:
+    """Where a key has several; another name is a field of its JSON, as before."""
+    members = {"a.0.png": b"0", "a.1.png": b"1", "a.json": b'{"seed": 7, "caption": "c"}'}
+    write_tar(tmp_path / "s.tar", members)
+    source = plan(tmp_path, mapping={"image": "1.png", "sample_id": "seed"}, keep=tmp_path)
+    assert (source.columns.image, source.columns.sample_id) == ("1.png", "seed")
+    (row,) = rows_of(source, tmp_path)
+    assert "image" not in row
+    assert (row["1.png"], row["seed"], row["prompt"], row[ERROR_CODE]) == (b"1", "7", "c", None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tokenfocus_ray.datasets.names import counted
 from tokenfocus_ray.datasets.sources import plan_source
 from tokenfocus_ray.datasets.units import Source, Unit, read_unit
 from tokenfocus_ray.distributed import feeding
@@ -87,3 +91,17 @@ def test_file_that_is_broken_is_not_read_again(source: Source, tmp_path: Path) -
     Path(source.units[0].uri).write_bytes(b"PAR1 but no more")
     with pytest.raises(ManifestError, match="cannot be read"):
         read(source, tmp_path)
+
+
+def test_what_a_shard_passes_over_travels_with_its_pieces(tmp_path: Path) -> None:
+    """To the driver, which says it."""
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for name in ("0.png", "._0.png", "1.png", "2.png", "README"):
+            tar.addfile(tarfile.TarInfo(name))
+    source = plan_source([str(tmp_path / "s.tar")], None, {}, Store.of(tmp_path / "keep"))
+    stage = ReadPieces(source, Store.of(tmp_path / "out"), 2, None)
+    batches = stage(unit_table(source.units[0], UnitState()))
+    heads = [head for batch in batches for head, _ in unpack(batch)]
+    assert len(heads) == 2
+    passed = sum((Counter(json.loads(head["passed_over"])) for head in heads), Counter[str]())
+    assert counted(passed) == "1 hidden, 1 without an ending"
