@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--labels", required=True, help="human labels of some of the rows")
     parser.add_argument("--config", default=str(Path(__file__).with_suffix(".yaml")))
     parser.add_argument("--out", required=True, help="folder that every node reaches, or s3://")
+    parser.register("type", None, os.path.expanduser)  # also of --out=~/x
     args = parser.parse_args()
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job was submitted to
     try:

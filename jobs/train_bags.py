@@ -22,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", default=str(Path(__file__).with_suffix(".yaml")))
     parser.add_argument("--out", required=True, help="folder that every node reaches, or s3://")
+    parser.register("type", None, os.path.expanduser)  # also of --out=~/x
     args = parser.parse_args()
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job was submitted to
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,6 +19,9 @@ from pydantic import (
 )
 
 from tokenfocus_ray.errors import ConfigError, did_you_mean
+
+#: A path or URI as the user gives it; ``~`` is the home folder.
+UserPath = Annotated[str, AfterValidator(os.path.expanduser)]
 
 
 class _Frozen(BaseModel):
@@ -99,9 +104,9 @@ class ScoringConfig(_Frozen):
         max_visual_tokens: Most image tokens an image; None: the backbone's own limit.
     """
 
-    backbone: str = Field(min_length=1)
+    backbone: UserPath = Field(min_length=1)
     revision: str | None = None
-    adapters: dict[str, str] = Field(default_factory=dict)
+    adapters: dict[str, UserPath] = Field(default_factory=dict)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     total_levels: dict[str, float] = Field(
         default={"1": 1.0, "2": 2.0, "3": 3.0, "4": 4.0, "5": 5.0}, min_length=2
@@ -399,11 +404,11 @@ class TrainConfig(_Frozen):
         max_failures: Restarts of a run whose worker died; preempted nodes do not count.
     """
 
-    data: str = Field(min_length=1)
-    images: str | None = None
+    data: UserPath = Field(min_length=1)
+    images: UserPath | None = None
     map: dict[str, str] = Field(default_factory=dict)
-    test: str | None = None
-    backbones: dict[str, BackboneRun] = Field(min_length=1)
+    test: UserPath | None = None
+    backbones: dict[UserPath, BackboneRun] = Field(min_length=1)
     bags: BagsConfig = BagsConfig()
     loss: LossConfig = LossConfig()
     lora: LoraOptions | None = LoraOptions()

@@ -93,3 +93,13 @@ def random_scores(
             }
         )
     return score_table(backbones, rows), pa.Table.from_pylist(labels)
+
+
+def with_text_as(table: pa.Table, kind: Any) -> pa.Table:
+    """The table with its columns of text as another kind of text."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            text: Any = table[field.name].combine_chunks()
+            text = text.dictionary_encode() if pa.types.is_dictionary(kind) else text.cast(kind)
+            table = table.set_column(index, field.with_type(text.type), text)
+    return table

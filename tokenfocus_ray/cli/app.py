@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from tokenfocus_ray import __version__
 from tokenfocus_ray.errors import ConfigError, TokenFocusError
@@ -18,6 +20,30 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Makes and imports data sets.", no_args_is_help=True)
 app.add_typer(data, name="data")
+
+
+#: Arguments and options that are paths. Those of a configuration, ``backbone`` and ``adapter``
+#: among them, are expanded there.
+_PATHS = (
+    "manifest", "scores", "out", "images", "config", "ensemble", "labels", "table", "against",
+    "plots", "json",
+)  # fmt: skip
+
+
+class _Command(TyperCommand):
+    """A command whose paths may begin with ``~``, also where no shell expands it (``--out=~/x``).
+
+    Here and not where files are opened: another node, or a manifest, has no business at our home.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        for name in _PATHS:
+            match ctx.params.get(name):
+                case str(path):
+                    ctx.params[name] = os.path.expanduser(path)
+                case list(paths):
+                    ctx.params[name] = [os.path.expanduser(path) for path in paths]
+        return super().invoke(ctx)
 
 
 def _version(value: bool) -> None:
@@ -35,7 +61,7 @@ def _root(
     pass
 
 
-@app.command()
+@app.command(cls=_Command)
 def score(
     manifest: Annotated[
         list[str],
@@ -115,7 +141,7 @@ def score(
     typer.echo(summary.line())
 
 
-@app.command()
+@app.command(cls=_Command)
 def train(
     config: Annotated[str, typer.Option(help="YAML of TrainConfig; docs/training.md lists keys.")],
     out: Annotated[
@@ -136,7 +162,7 @@ def train(
         run_train(parsed, out)
 
 
-@app.command()
+@app.command(cls=_Command)
 def evaluate(
     scores: Annotated[
         str | None, typer.Argument(help="Output folder of `tokenfocus score`.")
@@ -176,7 +202,7 @@ def evaluate(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(cls=_Command)
 def stack(
     scores: Annotated[
         list[str] | None,
@@ -230,7 +256,7 @@ def stack(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(cls=_Command)
 def merge(
     scores: Annotated[
         list[str],
@@ -247,7 +273,7 @@ def merge(
     typer.echo(merge_scores(scores, out, ensemble, say=typer.echo).line())
 
 
-@data.command()
+@data.command(cls=_Command)
 def synthetic(
     out: Annotated[str, typer.Option(help="Folder for images, manifests and labels.")],
     samples: Annotated[int, typer.Option(help="Number of images, at least 24.")] = 1200,
@@ -260,7 +286,7 @@ def synthetic(
     typer.echo(f"train={counts['train']} test={counts['test']} out={out}")
 
 
-@app.command()
+@app.command(cls=_Command)
 def demo(
     out: Annotated[str, typer.Option(help="Folder for everything that the demo makes.")],
     samples: Annotated[int, typer.Option(help="Images of the benchmark.")] = 960,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from tokenfocus_ray.ensemble.ratings import judge_ratings
-from tokenfocus_ray.ensemble.table import numbers
+from tokenfocus_ray.ensemble.table import matching, numbers
 from tokenfocus_ray.errors import ManifestError, did_you_mean
 from tokenfocus_ray.evaluation.join import (
     NEEDED_SCORE_COLUMNS,
@@ -150,7 +149,7 @@ def from_table(
     Raises:
         ManifestError: a column is missing or holds no number.
     """
-    raters = [name for name in table.column_names if fnmatchcase(name, target)] or [target]
+    raters = matching(table.column_names, target) or [target]
     ratings_AR = np.column_stack([_numbers(table, name, where, "--target") for name in raters])
     ratings = judge_ratings(ratings_AR, label_range)
     usable = np.isfinite(ratings_AR) & ~ratings.impossible

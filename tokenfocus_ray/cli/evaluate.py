@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -129,6 +129,7 @@ def read_parquet(
         ManifestError: when there is nothing, or no Parquet, at ``path``.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
     from pyarrow import dataset as ds
     from pyarrow import fs
 
@@ -149,18 +150,38 @@ def read_parquet(
         parts = ds.dataset(files, filesystem=filesystem, format="parquet").get_fragments()
         # A column can be all null, so of null type, in one file and typed in the next.
         schema = pa.unify_schemas(
-            [part.physical_schema for part in parts], promote_options="permissive"
+            [plain_schema(part.physical_schema) for part in parts], promote_options="permissive"
         )
         found = ds.dataset(files, schema=schema, filesystem=filesystem, format="parquet")
         names = found.schema.names
         if not set(needed) <= set(names):
             return found.schema.empty_table()
-        wanted = (
-            None if ids is None else ds.field("sample_id").isin(pa.array(list(ids), pa.string()))
-        )
-        return found.to_table([name for name in columns or names if name in names], wanted)
+        scan = found.scanner([name for name in columns or names if name in names])
+        if ids is None:
+            return scan.to_table()
+        # not by the scanner, which cannot compare a file's statistics of views
+        known = pa.array(list(ids), pa.string())
+        some = [
+            batch.filter(pc.is_in(batch["sample_id"].cast(pa.string()), known))
+            for batch in scan.to_batches()
+        ]
+        return pa.Table.from_batches(some, schema=schema)
     except (OSError, pa.ArrowException) as error:
         raise ManifestError(f"{path}: cannot be read as Parquet ({error}); give Parquet") from None
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The same with text as text, however it is stored: Arrow cannot search every kind of it."""
+    import pyarrow as pa
+
+    for index, field in enumerate(schema):
+        kind: Any = field.type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if pa.types.is_string_view(kind):
+            kind = pa.string()
+        schema = schema.set(index, field.with_type(kind))
+    return schema
 
 
 def print_report(report: EvaluationReport) -> None:

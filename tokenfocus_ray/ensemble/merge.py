@@ -118,7 +118,7 @@ def _check_rows(where: str, first: pa.Table, other: str, table: pa.Table) -> Non
     for at, one in ((where, first), (other, table)):
         if "sample_id" not in one.column_names:
             raise ManifestError(f"{at}: there is no column 'sample_id' to join {where} and {other}")
-    mine, theirs = (one["sample_id"] for one in (first, table))
+    mine, theirs = (one["sample_id"].cast(pa.string()) for one in (first, table))
     if first.num_rows == table.num_rows and mine.equals(theirs):
         return
     what = f"{first.num_rows} and {table.num_rows} rows"
@@ -133,19 +133,19 @@ def _check_rows(where: str, first: pa.Table, other: str, table: pa.Table) -> Non
 
 
 def _scored(table: pa.Table) -> NDArray[np.bool_]:
-    status: Any = table["status"]
+    status: Any = table["status"].cast(pa.string())
     found: NDArray[np.bool_] = pc.equal(status, pa.scalar("ok")).to_numpy()
     return found
 
 
 def _reasons(tables: Sequence[pa.Table]) -> dict[str, Any]:
     """Status and reason of each row: of the first table that could not score it."""
-    columns: dict[str, Any] = {
-        name: tables[0][name] for name in ("status", "error_code", "error_message")
-    }
-    for table in reversed(tables):
+    names = ("status", "error_code", "error_message")
+    each = [{name: table[name].cast(pa.string()) for name in names} for table in tables]
+    columns: dict[str, Any] = dict(each[0])
+    for table, own in zip(reversed(tables), reversed(each), strict=True):
         bad = pa.array(~_scored(table))
-        columns = {name: pc.if_else(bad, table[name], old) for name, old in columns.items()}
+        columns = {name: pc.if_else(bad, own[name], old) for name, old in columns.items()}
     return columns
 
 

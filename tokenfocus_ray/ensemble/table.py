@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tokenfocus_ray.ensemble.features import FloatArray, Note, describe
@@ -70,7 +71,8 @@ def read_stack_table(
 
     Args:
         table: Columns of numbers; texts that are no numbers are missing values.
-        target: The human label's column, or a pattern of raters' columns, whose mean is taken.
+        target: The human label's column, or a pattern of raters' columns, whose mean is taken; see
+            :func:`matching`.
         features: Names or patterns such as ``m_*``.
         group: Column whose equal values are never parted, the prompt; None: each row by itself.
         label_range: See :func:`~tokenfocus_ray.ensemble.ratings.judge_ratings`.
@@ -80,12 +82,12 @@ def read_stack_table(
     Raises:
         ManifestError: a column is missing, or there is too little to learn from.
     """
-    raters = [c for c in table.column_names if fnmatchcase(c, target)]
+    raters = matching(table.column_names, target)
     for column, found_it in ((target, raters), (group, group in table.column_names)):
         if column and not found_it:
             near = did_you_mean(column, table.column_names)
             raise ManifestError(f"{where}: there is no column {column!r}. {near}")
-    names = _matching(table.column_names, features, {*raters, group}, where, min_features)
+    names = _features(table.column_names, features, {*raters, group}, where, min_features)
     ratings_NR = np.column_stack([numbers(table[name]) for name in raters])
     ratings = judge_ratings(ratings_NR, label_range)
     notes = [
@@ -124,13 +126,22 @@ def read_stack_table(
     return found
 
 
-def _matching(
+def matching(columns: Sequence[str], pattern: str) -> list[str]:
+    """The columns that a name or pattern means; a column of that very name wins.
+
+    >>> matching(["m[1]", "m1", "m2"], "m[1]"), matching(["m1", "m2"], "m[1]")
+    (['m[1]'], ['m1'])
+    """
+    return [pattern] if pattern in columns else [c for c in columns if fnmatchcase(c, pattern)]
+
+
+def _features(
     columns: Sequence[str], patterns: Sequence[str], taken: set[str | None], where: str, fewest: int
 ) -> list[str]:
     others = [c for c in columns if c not in taken]
     names: dict[str, None] = {}
     for pattern in patterns:
-        found = [c for c in others if fnmatchcase(c, pattern)]
+        found = matching(others, pattern)
         if not found:
             near = did_you_mean(pattern, others)
             raise ManifestError(f"{where}: no column matches --features {pattern!r}. {near}")
@@ -144,19 +155,38 @@ def _matching(
 
 
 def numbers(column: pa.ChunkedArray[Any]) -> FloatArray:
-    """[N] float64; NaN for null, infinity, and text that is no number, such as a refusal."""
-    if not pa.types.is_floating(column.type):
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            column = pa.chunked_array(
-                [[_number(text) for text in column.to_pylist()]], pa.float64()
-            )
-        else:
-            try:
-                column = column.cast(pa.float64())
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                column = pa.chunked_array([pa.nulls(len(column), pa.float64())])
-    values_N = column.cast(pa.float64()).to_numpy()
+    """[N] float64; NaN for null, infinity, and text that is no number, such as a refusal.
+
+    Where no text is a number, ``true`` and ``false`` are 1 and 0.
+    """
+    if pa.types.is_run_end_encoded(column.type):
+        column = pc.call_function("run_end_decode", [column])
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if _is_text(column.type):
+        column = pa.chunked_array([_parsed(column.to_pylist())], pa.float64())
+    else:
+        try:
+            column = column.cast(pa.float64())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            column = pa.chunked_array([pa.nulls(len(column), pa.float64())])
+    values_N = column.to_numpy()
     return np.where(np.isfinite(values_N), values_N, np.nan)
+
+
+def _is_text(kind: Any) -> bool:
+    return any(
+        is_it(kind)
+        for is_it in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    )
+
+
+def _parsed(texts: list[str | None]) -> list[float | None]:
+    found = [_number(text) for text in texts]
+    if all(value is None for value in found):
+        truth = {"true": 1.0, "false": 0.0}
+        return [None if text is None else truth.get(text.strip().lower()) for text in texts]
+    return found
 
 
 def _number(text: str | None) -> float | None:

@@ -22,6 +22,14 @@ LABEL_COLUMNS = (
     "element_labels",
     "generator",
 )
+_LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
 TOTAL_RANGE = (1.0, 5.0)
 ELEMENT_RANGE = (0.0, 1.0)
 
@@ -63,7 +71,8 @@ def read_labels(table: pa.Table, source: str = "labels") -> dict[str, Label]:
     Args:
         table: Columns ``total_scores`` (list of 1..5, one for each annotator) and ``sample_id``, or
             ``image_uri`` and ``prompt`` to derive it from; optionally ``prompt``, ``elements``,
-            ``element_labels`` (for each element a list of 0 or 1) and ``generator``.
+            ``element_labels`` (for each element a list of 0 or 1, or of truth values) and
+            ``generator``.
         source: Where the table comes from, for messages.
 
     Returns:
@@ -154,17 +163,21 @@ def to_rows(table: pa.Table, columns: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _require_lists(column: pa.Field[Any], depth: int, source: str) -> None:
+    """Lists of any kind; of elements the entries may be true and false."""
     kind: Any = column.type
     for _ in range(depth):
         if pa.types.is_null(kind):
             return
-        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        if not any(is_it(kind) for is_it in _LISTS):
             raise ManifestError(
                 f"{source}: column {column.name} has type {column.type}; give a list of numbers, "
                 f"one for each annotator{', for each element' * (depth > 1)}"
             )
         kind = kind.value_type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    truth = depth > 1 and pa.types.is_boolean(kind)
+    if not truth and not any(is_it(kind) for is_it in _NUMBERS):
         raise ManifestError(
             f"{source}: column {column.name} has type {column.type}; its entries must be numbers"
         )

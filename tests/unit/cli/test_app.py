@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import tokenfocus_ray
 from tokenfocus_ray.cli.app import app, main
+from tokenfocus_ray.config import load_score_config
 
 #: Every command with all its arguments and options, so that each new one is seen here.
 COMMANDS = {
@@ -125,6 +126,29 @@ def test_success_ends_with_0(
     out = str(tmp_path / "out")
     assert run_main(monkeypatch, "data", "synthetic", "--out", out, "--samples", "24") == 0
     assert capsys.readouterr() == (f"train=18 test=6 out={out}\n", "")
+
+
+def test_paths_may_begin_at_home(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """No shell expands ``--out=~/x``, and none reads the configuration."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert run_main(monkeypatch, "data", "synthetic", "--out=~/out", "--samples", "24") == 0
+    assert capsys.readouterr().out == f"train=18 test=6 out={tmp_path}/out\n"
+    (tmp_path / "c.yaml").write_text("backbone: ~/model\nadapters: {a: ~/a}\n")
+    for command in (
+        ["score", "~/m.csv", "--out=~/out", "--config=~/c.yaml"],
+        ["evaluate", "~/scores", "--labels=~/out/train.parquet"],
+        ["stack", "~/scores", "--labels=~/out/train.parquet"],
+        ["stack", "--table=~/t.csv", "--target=human", "--features=m"],
+        ["merge", "~/scores", "--ensemble=~/bundle", "--out=~/out"],
+    ):
+        assert run_main(monkeypatch, *command) == 2
+        assert "~" not in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if "~" in path.name] == []
+    brought = load_score_config("c.yaml")[0]
+    assert brought[f"{tmp_path}/model"].adapters == {"a": f"{tmp_path}/a"}
 
 
 SCORE = ("score", "m.csv", "--out", "out")

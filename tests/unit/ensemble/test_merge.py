@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.support.scores import random_scores, score_table
+from tests.support.scores import random_scores, score_table, with_text_as
 from tokenfocus_ray.config import StackConfig
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.ensemble.columns import ScoreColumns
@@ -128,7 +128,8 @@ def test_of_two_tables_the_same_scores_as_of_one() -> None:
         ]
         return score_table({name: TWO[name]}, rows)
 
-    merged = merge(fitted(), {"x": alone("q", [0, 1], 3), "y": alone("i", [2], 5)})
+    first, second = alone("q", [0, 1], 3), alone("i", [2], 5)
+    merged = merge(fitted(), {"x": first, "y": second})
     whole = merge(fitted(), {"t": table})
     good = [i for i in range(30) if i not in (3, 5)]
     for name in ("score", "score_low", "element_scores", "element_present"):
@@ -138,6 +139,10 @@ def test_of_two_tables_the_same_scores_as_of_one() -> None:
     assert np.isnan(merged["score"].to_numpy()[[3, 5]]).all()
     assert not {"member_scores", "level_probs"} & set(merged.column_names)
     assert merged.schema.metadata[b"tokenfocus.members"] == b"q/m0,q/m1,i/base"
+    for kind in (pa.string_view(), pa.dictionary(pa.int32(), pa.string())):  # of other tools
+        again = merge(fitted(), {"x": with_text_as(first, kind), "y": second})
+        for name in ("score", "status", "error_code", "error_message", "element_present"):
+            assert repr(again[name].to_pylist()) == repr(merged[name].to_pylist())
 
 
 def test_any_table() -> None:

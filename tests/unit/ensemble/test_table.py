@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from tokenfocus_ray.ensemble.table import StackTable, read_stack_table
+from tokenfocus_ray.cli.columns import from_table
+from tokenfocus_ray.ensemble.table import StackTable, numbers, read_stack_table
 from tokenfocus_ray.errors import ManifestError
 
 N = 40
@@ -48,6 +50,57 @@ def test_a_table_as_it_should_be() -> None:
 def test_columns_by_name_and_pattern() -> None:
     assert read(table(), features=["other", "m_*", "m_a"]).names == ("other", "m_a", "m_b")
     assert read(table(), features=["*"]).names == ("m_a", "m_b", "other")
+
+
+def test_a_name_with_brackets_means_itself() -> None:
+    """As a pattern it would mean another column, or none."""
+    base = table()
+    given = table(
+        **{"m_[a]": base["m_a"], "m_[b]": base["m_b"], "human[1]": base["human"], "human": None}
+    )
+    found = read(given, target="human[1]", features=["m_[a]", "m_[b]"])
+    assert found.names == ("m_[a]", "m_[b]")
+    np.testing.assert_array_equal(found.labels, base["human"])
+    assert read(given, target="human[[]?]", features=["m_[ab]"]).names == ("m_a", "m_b")
+    options: dict[str, Any] = {"group": None, "label_range": None, "against": None}
+    joined = from_table(given, "t.csv", target="human[1]", column="m_[a]", **options).joined
+    np.testing.assert_array_equal(joined.labels, base["human"])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.dictionary(pa.int8(), pa.string()),
+        pa.dictionary(pa.int32(), pa.float64()),
+        pa.decimal128(5, 2),
+        pa.decimal32(5, 2),
+        pa.float16(),
+        pa.int8(),
+        pa.run_end_encoded(pa.int32(), pa.float64()),
+    ],
+    ids=str,
+)
+def test_numbers_of_every_kind_of_column(kind: Any) -> None:
+    values: Any = pa.array([1.0, 2.0, None, 4.0])
+    if pa.types.is_run_end_encoded(kind):
+        column = pc.run_end_encode(values)
+    elif pa.types.is_dictionary(kind):
+        column = values.cast(kind.value_type).dictionary_encode().cast(kind)
+    else:
+        column = values.cast(kind)
+    found = numbers(pa.chunked_array([column, column]))
+    np.testing.assert_array_equal(found, [1, 2, np.nan, 4] * 2)
+
+
+def test_text_of_truth_values_is_numbers() -> None:
+    """As a text table brings the answers of a judge; beside numbers such words are refusals."""
+    found = numbers(pa.chunked_array([["true", "False", None, "no answer"]]))
+    np.testing.assert_array_equal(found, [1, 0, np.nan, np.nan])
+    found = numbers(pa.chunked_array([["true", "0.5"]]))
+    np.testing.assert_array_equal(found, [np.nan, 0.5])
 
 
 def test_refusals_and_empty_values_are_missing() -> None:

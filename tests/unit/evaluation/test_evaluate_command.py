@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tokenfocus_ray.cli.evaluate import evaluate
+from tests.support.scores import random_scores, with_text_as
+from tokenfocus_ray.cli.evaluate import evaluate, read_parquet
 from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError, did_you_mean
-from tokenfocus_ray.evaluation import EvaluationReport, compare, correlations
+from tokenfocus_ray.evaluation import EvaluationReport, compare, correlations, evaluate_scores
 from tokenfocus_ray.schema import sample_id
 
 PROMPT = "a red pig"
@@ -297,3 +298,17 @@ def test_either_scores_or_a_table(
         "give either SCORES with --labels, or --table with --target and --column; --group and "
         "--label-range are for tables"
     )
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_text_of_every_kind_is_joined(tmp_path: Path, kind: Any) -> None:
+    """Other tools write ids and status as views or dictionaries."""
+    scores, labels = random_scores({"tiny-internvl": ["m0"]}, 40, unscored=[3])
+    wanted = evaluate_scores(scores, labels)
+    scores = with_text_as(scores, kind)
+    pq.write_table(scores, tmp_path / "s.parquet")
+    pq.write_table(labels, tmp_path / "l.parquet")
+    found = evaluate(str(tmp_path / "s.parquet"), str(tmp_path / "l.parquet"))
+    assert (found.n_scored, found.srcc) == (39, wanted.srcc)
+    given = str(tmp_path / "s.parquet")
+    assert read_parquet(given, None, (), ids=["s00001"])["sample_id"].to_pylist() == ["s00001"]

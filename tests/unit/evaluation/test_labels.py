@@ -80,6 +80,36 @@ def test_unlabelled_elements_are_nan() -> None:
     assert math.isnan(label.element_labels[0])
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.int64(), 2),
+        pa.large_list(pa.float32()),
+        pa.list_view(pa.int8()),
+        pa.large_list_view(pa.float64()),
+        pa.list_(pa.decimal128(3, 1)),
+    ],
+    ids=str,
+)
+def test_ratings_in_every_kind_of_list(kind: Any) -> None:
+    given = pa.table({"sample_id": ["a", "b"], "total_scores": pa.array([[3, 4], None], kind)})
+    found = read_labels(given)
+    assert found["a"].total == 3.5
+    assert math.isnan(found["b"].total)
+
+
+def test_ratings_in_a_dictionary_and_elements_as_truth_values() -> None:
+    ratings = pa.ListArray.from_arrays([0, 2, 3], pa.array([3.0, 4.0, 5.0]).dictionary_encode())
+    element = [{"text": "pig", "type": ""}]
+    given = pa.table(
+        {"sample_id": ["a", "b"], "total_scores": ratings, "elements": [element] * 2,
+         "element_labels": [[[True, False]], [[True]]]}
+    )  # fmt: skip
+    found = read_labels(given)
+    assert [label.total for label in found.values()] == [3.5, 5]
+    assert [label.element_labels for label in found.values()] == [(0.5,), (1.0,)]
+
+
 def test_annotators_of_the_same_sample_are_pooled() -> None:
     row = {"sample_id": "a", "elements": [PIG], "total_scores": [5, 5], "element_labels": [[1, 1]]}
     again = {**row, "total_scores": [2], "element_labels": [[0]]}
