@@ -284,8 +284,8 @@ class LossConfig(_Frozen):
         regression: Distance of the expected score from the annotators' mean, in levels.
         regression_kind: Which distance.
         kl: Kullback-Leibler divergence of the soft label from the closed-set distribution.
-        rank: Logistic loss of the order of images of one prompt. Pairs are those of one worker's
-            micro-batch, so with it ``workers`` and ``token_budget`` matter.
+        rank: Logistic loss of the order of images of one prompt, over all pairs of a step; costs a
+            second forward.
         whole_answer: Plain language-model loss over the whole answer text, a baseline.
         elements: Weight of the element questions against the total question.
         unsure: Weight of an element label whose annotator doubted the split or was unsure.
@@ -429,6 +429,15 @@ class TrainConfig(_Frozen):
     @classmethod
     def _names(cls, value: Any) -> Any:
         return {name: {} for name in value} if isinstance(value, (list, tuple)) else value
+
+    @model_validator(mode="after")
+    def _rankable(self) -> Self:
+        if self.loss.rank and self.optimizer.batch_size < 2:
+            raise ValueError(
+                f"loss.rank = {self.loss.rank:g} compares the images of a step, but "
+                f"optimizer.batch_size is 1; raise it, or set loss.rank to 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shardable(self) -> Self:

@@ -52,6 +52,10 @@ class TrainingError(UserError):
     """Some members could not be trained; those that could are kept."""
 
 
+class DivergedError(UserError, FloatingPointError):
+    """Training left the finite numbers; the same steps would leave them again."""
+
+
 class JobError(UserError):
     """A scoring job ended before all rows were scored; what is committed is kept."""
 

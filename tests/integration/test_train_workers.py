@@ -25,8 +25,8 @@ from tokenfocus_ray.config import TrainConfig
 PARALLEL = backbone_run(workers=2, token_budget=300, max_visual_tokens=4)
 SHARDED = PARALLEL | {"strategy": "fsdp"}
 CONFIGS: dict[str, TrainConfig] = {
-    "ddp": small_config(backbones={BACKBONE: PARALLEL}, loss={"kl": 0.1}),
-    "fsdp": small_config(backbones={BACKBONE: SHARDED}),
+    "ddp": small_config(backbones={BACKBONE: PARALLEL}, loss={"kl": 0.1, "rank": 0.5}),
+    "fsdp": small_config(backbones={BACKBONE: SHARDED}, loss={"rank": 0.5}),
     "fsdp-decoder": small_config(
         backbones={BACKBONE: SHARDED}, lora=None, loss={"whole_answer": 0.3}
     ),

@@ -365,6 +365,11 @@ def test_unknown_key_is_compared_with_its_neighbours(values: dict[str, Any], pro
             "loss: every term is 0; give one of first_token, regression, kl, rank, whole_answer a "
             "weight",
         ),
+        (
+            {"loss": {"rank": 0.5}, "optimizer": {"batch_size": 1}},
+            "loss.rank = 0.5 compares the images of a step, but optimizer.batch_size is 1; raise "
+            "it, or set loss.rank to 0",
+        ),
         ({"loss": {"kl": -1}}, "loss.kl = -1: Input should be greater than or equal to 0"),
         ({"loss": {"unsure": 2}}, "loss.unsure = 2: Input should be less than or equal to 1"),
         (

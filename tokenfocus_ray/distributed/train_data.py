@@ -38,6 +38,7 @@ from tokenfocus_ray.training.samples import (
     SAMPLES,
     SKIPPED,
     check_disjoint,
+    check_ranked,
     index_samples,
 )
 from tokenfocus_ray.training.schedule import Schedule, Step
@@ -195,6 +196,7 @@ def prepare_samples(
         test = read_manifest(config.test, config.images, config.map)
         prompts = test.table[test.columns.prompt].to_pylist()
         check_disjoint(samples, prompts, manifest.path, config.test)
+    check_ranked(samples, config)
     groups: list[Any] = samples["group"].to_pylist()
     make_bags(groups, config.bags)  # too few prompts: said before an image is read
     inspect = _Inspect(manifest.columns, tuple(specs), manifest.base, store.child("images"))

@@ -10,7 +10,7 @@ import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,9 +31,11 @@ from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.request import Request
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
 from tokenfocus_ray.training.adapter import attach, trainable
+from tokenfocus_ray.training.loss import rank_slopes, ranked_pairs
 from tokenfocus_ray.training.objective import PART_TOKENS, Example, Objective, TrainingPart
 from tokenfocus_ray.training.schedule import learning_rate
 
+_T = TypeVar("_T")
 #: Images that all ranks score in lockstep where the model is sharded over them.
 _SHARDED_CHUNK = 4
 
@@ -95,13 +97,13 @@ class Learner:
         self.run = config.backbones[scoring.backbone]
         self._n_steps, self._low = n_steps, low_precision
         self._workers = dist.get_world_size() if dist.is_initialized() else 1
-        self._rank = dist.get_rank() if dist.is_initialized() else 0
+        self._worker = dist.get_rank() if dist.is_initialized() else 0
         self._sharded = self._workers > 1 and self.run.strategy == "fsdp"
         self._scorer = AlignmentScorer(backbone, scoring)
         self.wrapped = attach(backbone, config.lora, seed)
         if self.run.gradient_checkpointing:
             backbone.language_model.gradient_checkpointing_enable({"use_reentrant": False})
-        packed = PackedModel(backbone, self._scorer.packer.level_ids)
+        self._packed = packed = PackedModel(backbone, self._scorer.packer.level_ids)
         self._parallel: nn.Module = packed
         if self._sharded:
             shard_decoder(backbone, low_precision or backbone.dtype)
@@ -149,7 +151,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # within the 64 bits that torch takes, whatever the user's seed
-        torch.manual_seed(((self.seed * 1_000_003 + index) * 1_009 + self._rank) % 2**63)
+        torch.manual_seed(((self.seed * 1_000_003 + index) * 1_009 + self._worker) % 2**63)
         shown = self.gradients(examples)
         parameters = trainable(self._parallel)
         clipped: Any = nn.utils.clip_grad_norm_(parameters, options.max_grad_norm)
@@ -170,35 +172,76 @@ class Learner:
         parts = [part for example in examples for part in self.objective.parts(example)]
         plan = micro_batches([len(p) for p in parts], self.run.token_budget)
         batches = [[parts[i] for i in indices] for indices in plan]
-        mine = {"total": 0.0, "elements": 0.0, **self.objective.weights(parts)}
-        mine["pairs"] = float(sum(self.objective.pairs(batch) for batch in batches))
-        weights = self._sum(mine)
-        n_pairs = int(weights.pop("pairs"))
-        shown: dict[str, float] = {}
+        weights = self._sum({"total": 0.0, "elements": 0.0, **self.objective.weights(parts)})
         # every worker passes through its collectives equally often: DDP's once a step, a sharded
         # model's in each forward
         n_passes = self._most(len(batches)) if self._sharded else max(1, len(batches))
+        shown = dict.fromkeys(self._term_names(), 0.0)
+        slopes: list[list[float]] = [[] for _ in batches]
+        if self.config.loss.rank:
+            shown["rank"], slopes = self._rank(batches, n_passes)
         for i in range(n_passes):
             with self._no_sync(i < n_passes - 1):
                 if i < len(batches):
-                    loss, terms = self._pass(batches[i], weights, n_pairs)
+                    logits_AV = self._logits(self._parallel, batches[i])
+                    loss, terms = self.objective.loss(logits_AV, batches[i], weights, slopes[i])
                 else:
                     loss, terms = self._empty_pass(), {}
-            # DDP and FSDP average over the workers, the sums want adding up
-            with self._no_sync(i < n_passes - 1):
+                # DDP and FSDP average over the workers, the sums want adding up
                 (loss * self._workers).backward()
             for name, value in terms.items():
-                shown[name] = shown.get(name, 0.0) + value
-        shown = self._sum({name: shown.get(name, 0.0) for name in self._term_names()})
+                shown[name] += value
+        shown = self._sum(shown)
         return {"loss": sum(shown.values()), **shown}
 
-    def _pass(
-        self, batch: Sequence[TrainingPart], weights: dict[str, float], n_pairs: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    def _logits(self, model: nn.Module, batch: Sequence[TrainingPart]) -> Tensor:
         packed = collate([item.part.sequence for item in batch], self.backbone.device)
         with self._autocast():  # of the model, never of the loss
-            logits_AV = self._parallel([item.image for item in batch], packed)
-        return self.objective.loss(logits_AV, batch, weights, n_pairs)
+            logits_AV: Tensor = model([item.image for item in batch], packed)
+        return logits_AV
+
+    def _rank(
+        self, batches: Sequence[Sequence[TrainingPart]], n_passes: int
+    ) -> tuple[float, list[list[float]]]:
+        """The step's rank term, and its derivatives by the totals of each micro-batch here.
+
+        A pair's images may lie in different micro-batches and on different workers, so the scores
+        of the whole step are gathered first, by a pass without gradients. Each total then needs
+        the derivative by its own score alone.
+
+        Returns:
+            The term, 0 on all workers but the first; and a derivative for each total.
+        """
+        labels = [
+            (p.group, p.total.mean) for batch in batches for p in batch if p.total is not None
+        ]
+        shares = self._gather(labels)
+        every = [label for share in shares for label in share]
+        groups, means = [group for group, _ in every], [mean for _, mean in every]
+        if not ranked_pairs(groups, means):
+            return 0.0, [[] for _ in batches]
+        scores = self._gather(self._expected(batches, n_passes))
+        value, slopes = rank_slopes([s for share in scores for s in share], groups, means)
+        mine = iter(slopes[sum(map(len, shares[: self._worker])) :])
+        found = [[next(mine) for p in batch if p.total is not None] for batch in batches]
+        return (0.0 if self._worker else self.config.loss.rank * value), found
+
+    def _expected(self, batches: Sequence[Sequence[TrainingPart]], n_passes: int) -> list[float]:
+        """Expected totals as the passes with gradients are about to find them: dropout too."""
+        device = self.backbone.device
+        found: list[float] = []
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"),
+        ):
+            for i in range(n_passes):
+                # not through DDP, which would wait for the other workers' passes
+                if i < len(batches):
+                    logits_AV = self._logits(self._packed, batches[i])
+                    found += self.objective.expected(logits_AV, batches[i])
+                elif self._sharded:
+                    self._empty_pass()
+        return found
 
     def _empty_pass(self) -> Tensor:
         """A pass that adds nothing, for a worker without rows: the others wait for it."""
@@ -235,6 +278,14 @@ class Learner:
         tensor = tensor.to(self.backbone.device)
         dist.all_reduce(tensor)
         return dict(zip(values, tensor.tolist(), strict=True))
+
+    def _gather(self, values: Sequence[_T]) -> list[list[_T]]:
+        """The values of every worker, in the workers' order."""
+        if self._workers == 1:
+            return [list(values)]
+        found: list[Any] = [None] * self._workers
+        dist.all_gather_object(found, list(values))
+        return found
 
     def _most(self, value: int) -> int:
         tensor = torch.tensor(value, device=self.backbone.device)

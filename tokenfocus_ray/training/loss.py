@@ -11,7 +11,10 @@ renormalisation over the levels S with values v, and q the annotators' soft labe
 The position-aware hybrid of the first two is the method's (arXiv 2504.07556, whose weights are not
 published); the other two are neighbours' (DeQA-Score). Every function returns sums: the caller
 divides by the weight of the whole step, so that neither the number of micro-batches nor the number
-of workers changes a gradient.
+of workers changes a gradient. Pairs are those of the whole step too: ``rank_slopes`` has the
+gradient by each expected score, whoever computed it.
+
+All of it is in float32 at least, also under autocast and on logits of less.
 
 Legend: A answers of one task, K levels, V vocabulary, L answer tokens.
 """
@@ -105,6 +108,29 @@ def ranked_pairs(groups: Sequence[int], means: Sequence[float]) -> list[tuple[in
     return [
         (a, b) for a in range(n) for b in range(n) if groups[a] == groups[b] and means[a] > means[b]
     ]
+
+
+def rank_slopes(
+    expected_A: Sequence[float], groups: Sequence[int], means: Sequence[float]
+) -> tuple[float, list[float]]:
+    """Mean over the ranked pairs of :func:`rank_term`, and its derivatives.
+
+    Args:
+        expected_A: Expected values.
+        groups: As :func:`ranked_pairs` takes them.
+        means: Likewise.
+
+    Returns:
+        The mean, and its derivative by each expected value; zeros where there is no pair.
+    """
+    pairs = ranked_pairs(groups, means)
+    if not pairs:
+        return 0.0, [0.0] * len(expected_A)
+    with torch.enable_grad():
+        values_A = torch.tensor(expected_A, dtype=torch.float64, requires_grad=True)
+        mean = rank_term(values_A, pairs) / len(pairs)
+    (slopes_A,) = torch.autograd.grad(mean, values_A)
+    return float(mean.detach()), slopes_A.tolist()
 
 
 def rank_term(expected_A: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:

@@ -16,15 +16,13 @@ from torch import Tensor
 from tokenfocus_ray.backbones.base import PreparedImage
 from tokenfocus_ray.config import LossConfig
 from tokenfocus_ray.errors import RowError
-from tokenfocus_ray.scoring.distribution import Normalization
+from tokenfocus_ray.scoring.distribution import Normalization, level_distribution
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.questions import Part, QuestionPacker
 from tokenfocus_ray.scoring.request import Request
 from tokenfocus_ray.training.labels import SampleLabels, SoftLabel
 from tokenfocus_ray.training.loss import (
     Targets,
-    rank_term,
-    ranked_pairs,
     token_focused_terms,
     whole_answer_term,
 )
@@ -55,6 +53,7 @@ class TrainingPart:
     Attributes:
         part: Prefix and branches.
         image: The image.
+        sample_id: Of the sample, for messages.
         labels: [Q] label of each question in the part.
         group: Number of the prompt.
         tokens: Target token at each answer position.
@@ -63,6 +62,7 @@ class TrainingPart:
 
     part: Part
     image: PreparedImage
+    sample_id: str
     labels: tuple[SoftLabel, ...]
     group: int
     tokens: tuple[int, ...]
@@ -70,6 +70,11 @@ class TrainingPart:
 
     def __len__(self) -> int:
         return len(self.part.sequence)
+
+    @property
+    def total(self) -> SoftLabel | None:
+        """Label of the total question, where this part asks it."""
+        return self.labels[0] if self.part.first_question == 0 else None
 
 
 class Objective:
@@ -128,6 +133,7 @@ class Objective:
                 TrainingPart(
                     part,
                     request.image,
+                    request.sample_id,
                     tuple(example.labels[q] for q in asked),
                     example.group,
                     tuple(token for q in asked for token in answers[q]),
@@ -158,7 +164,7 @@ class Objective:
         logits_AV: Tensor,
         parts: Sequence[TrainingPart],
         weights: dict[str, float],
-        n_pairs: int,
+        slopes: Sequence[float] = (),
     ) -> tuple[Tensor, dict[str, float]]:
         """The micro-batch's share of the step's loss.
 
@@ -166,24 +172,26 @@ class Objective:
             logits_AV: Raw logits at the answer positions, part by part.
             parts: The micro-batch.
             weights: Of the whole step, see :meth:`weights`.
-            n_pairs: Ranked pairs of the whole step, see :meth:`pairs`.
+            slopes: Derivative of the step's rank term by the expected value of each total in the
+                micro-batch, see :func:`~tokenfocus_ray.training.loss.rank_slopes`; none: no pair.
 
         Returns:
-            The loss, whose sum over micro-batches and workers is the step's, and its terms.
+            What to run backwards, whose gradients summed over micro-batches and workers are the
+            step's; and the terms but rank, whose value is of the whole step.
         """
         config, device = self.config, logits_AV.device
         questions = [
-            (q == 0, label, item.group)
+            (q == 0, label)
             for item in parts
             for q, label in enumerate(item.labels, start=item.part.first_question)
         ]
         is_first = torch.tensor([f for item in parts for f in item.first], device=device)
         first_AV = logits_AV[is_first]
-        # nothing, but with a graph: a micro-batch may have no pair, and the rank term only
+        # nothing, but with a graph: a step may have no pair, and the rank term only
         loss = logits_AV[:0].sum(dtype=torch.float32)
         shown: dict[str, float] = {}
         for task, (ids, values) in self._tasks.items():
-            mine = [i for i, (total, *_) in enumerate(questions) if total == (task == "total")]
+            mine = [i for i, (total, _) in enumerate(questions) if total == (task == "total")]
             scale = (1.0 if task == "total" else config.elements) / (weights.get(task, 0.0) or 1.0)
             labels = [questions[i][1] for i in mine]
             terms, expected_A = token_focused_terms(
@@ -198,30 +206,37 @@ class Objective:
                 part = getattr(config, name) * scale * value
                 loss = loss + part
                 shown[f"{task}_{name}"] = float(part.detach())
-            if task == "total" and config.rank and n_pairs:
-                groups = [questions[i][2] for i in mine]
-                pairs = ranked_pairs(groups, [label.mean for label in labels])
-                term = config.rank * rank_term(expected_A, pairs) / n_pairs
-                loss = loss + term
-                shown["rank"] = float(term.detach())
+            if task == "total" and slopes:
+                slopes_A = torch.tensor(slopes, dtype=expected_A.dtype, device=device)
+                loss = loss + config.rank * (slopes_A * expected_A).sum()
         if config.whole_answer:
             term = config.whole_answer * self._whole_answers(logits_AV, parts, questions, weights)
             loss = loss + term
             shown["whole_answer"] = float(term.detach())
         return loss, shown
 
-    def pairs(self, parts: Sequence[TrainingPart]) -> int:
-        """Number of ranked pairs in a micro-batch."""
-        if not self.config.rank:
-            return 0
-        totals = [i for i in parts if i.part.first_question == 0]
-        return len(ranked_pairs([i.group for i in totals], [i.labels[0].mean for i in totals]))
+    def expected(self, logits_AV: Tensor, parts: Sequence[TrainingPart]) -> list[float]:
+        """Expected value of each total in a micro-batch.
+
+        Args:
+            logits_AV: As :meth:`loss` takes them.
+            parts: The micro-batch.
+        """
+        is_total = [
+            item.part.first_question == 0 and a == 0
+            for item in parts
+            for a in range(len(item.first))
+        ]
+        ids, values = self._tasks["total"]
+        totals_AV = logits_AV[torch.tensor(is_total, device=logits_AV.device)]
+        found = level_distribution(totals_AV, ids, values, self.normalization)
+        return [float(value) for value in found.expected_B.tolist()]
 
     def _whole_answers(
         self,
         logits_AV: Tensor,
         parts: Sequence[TrainingPart],
-        questions: Sequence[tuple[bool, SoftLabel, int]],
+        questions: Sequence[tuple[bool, SoftLabel]],
         weights: dict[str, float],
     ) -> Tensor:
         """Mean over the tokens of each answer, weighted as the other terms."""
@@ -231,7 +246,7 @@ class Objective:
             * (1.0 if total else self.config.elements)
             / (weights.get("total" if total else "elements", 0.0) or 1.0)
             / n_tokens
-            for total, label, _ in questions
+            for total, label in questions
         ]
         weights_A = torch.tensor(each, device=logits_AV.device).repeat_interleave(n_tokens)
         tokens_A = torch.tensor([t for item in parts for t in item.tokens], device=logits_AV.device)

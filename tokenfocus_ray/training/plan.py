@@ -19,7 +19,7 @@ from tokenfocus_ray.schema import parse_elements
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
 from tokenfocus_ray.training.adapter import attach, count, trainable
 from tokenfocus_ray.training.bags import make_bags, member_name
-from tokenfocus_ray.training.samples import index_samples
+from tokenfocus_ray.training.samples import check_ranked, index_samples
 from tokenfocus_ray.training.schedule import Schedule
 
 #: Bytes of a trained value: itself, its gradient, and AdamW's two moments, all in float32.
@@ -76,6 +76,7 @@ def plan_members(
         UserError: the data, the bags, a backbone or the adapter's targets do not fit.
     """
     samples, _ = index_samples(table, columns, config, where)
+    check_ranked(samples, config)
     groups: list[Any] = samples["group"].to_pylist()
     bags = make_bags(groups, config.bags)
     options = config.optimizer

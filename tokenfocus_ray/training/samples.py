@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.manifest import Columns
-from tokenfocus_ray.errors import ManifestError, PromptError
+from tokenfocus_ray.errors import ConfigError, ManifestError, PromptError
 from tokenfocus_ray.schema import ELEMENT_TYPE, parse_elements, sample_id
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.prompt import PromptTemplate
 from tokenfocus_ray.scoring.request import image_reference
 from tokenfocus_ray.training.bags import prompt_groups, prompt_key
-from tokenfocus_ray.training.labels import SampleLabels, sample_labels
+from tokenfocus_ray.training.labels import SampleLabels, sample_labels, soft_label
 
 _RATINGS, _FLAGS = pa.list_(pa.float64()), pa.list_(pa.int64())
 _COLUMNS: dict[str, pa.DataType] = {
@@ -200,6 +200,31 @@ def labels_of(
         row["split_confidence"],
         row["attribute_confidence"],
         unsure,
+    )
+
+
+def check_ranked(samples: pa.Table, config: TrainConfig) -> None:
+    """Refuses a rank term that would have nothing to compare.
+
+    Args:
+        samples: See :data:`SAMPLES`.
+        config: The fan-out.
+
+    Raises:
+        ConfigError: no two images of one prompt are rated differently.
+    """
+    if not config.loss.rank:
+        return
+    first: dict[int, float] = {}
+    total_levels, _ = vocabularies(config)
+    rows = samples.select(["group", "total_scores"]).to_pylist()
+    for row in rows:
+        label = soft_label(row["total_scores"] or (), total_levels)
+        if label.weight and first.setdefault(row["group"], label.mean) != label.mean:
+            return
+    raise ConfigError(
+        f"loss.rank = {config.loss.rank:g} compares images of one prompt, but in the training data "
+        f"no two of a prompt have different total ratings; set it to 0, or add such images"
     )
 
 

@@ -44,7 +44,8 @@ class Schedule:
         epochs: Number of epochs.
         batch_size: Samples a step.
         seed: Of the order.
-        by_prompt: Keeps up to four images of one prompt together, for the rank term.
+        by_prompt: Keeps up to four images of one prompt together, for the rank term, whose pairs
+            are those within a step.
     """
 
     samples: tuple[int, ...]

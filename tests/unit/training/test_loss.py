@@ -21,6 +21,7 @@ from tokenfocus_ray.config import LossConfig
 from tokenfocus_ray.scoring.distribution import Normalization
 from tokenfocus_ray.training.loss import (
     Targets,
+    rank_slopes,
     rank_term,
     ranked_pairs,
     token_focused_terms,
@@ -247,3 +248,28 @@ def test_whole_answer_is_the_weighted_cross_entropy_of_its_tokens() -> None:
     got.backward()
     assert logits.grad is not None
     assert (logits.grad[3] == 0).all()
+
+
+def test_rank_slopes_are_the_derivatives_of_the_mean() -> None:
+    """Against differences, in float64; a score in no pair has none."""
+    random = np.random.default_rng(4)
+    expected, groups = random.uniform(1, 5, 9).tolist(), [0, 1, 0, 0, 1, 2, 0, 1, 3]
+    means = [3.0, 2.0, 3.0, 5.0, 4.5, 1.0, math.nan, 2.5, 2.0]
+    pairs = ranked_pairs(groups, means)
+    assert len(pairs) == 5
+
+    def mean(values: list[float]) -> float:
+        return math.fsum(math.log1p(math.exp(values[b] - values[a])) for a, b in pairs) / 5
+
+    value, slopes = rank_slopes(expected, groups, means)
+    assert value == pytest.approx(mean(expected), rel=1e-12)
+    for i, slope in enumerate(slopes):
+        up, down = ([e + h * (k == i) for k, e in enumerate(expected)] for h in (1e-5, -1e-5))
+        assert slope == pytest.approx((mean(up) - mean(down)) / 2e-5, abs=1e-9)
+    assert slopes[5] == slopes[6] == slopes[8] == 0
+    assert sum(slopes) == pytest.approx(0, abs=1e-15)
+
+
+def test_rank_slopes_without_pairs_are_zero() -> None:
+    assert rank_slopes([3.0, 2.0], [0, 1], [1.0, 2.0]) == (0.0, [0.0, 0.0])
+    assert rank_slopes([], [], []) == (0.0, [])

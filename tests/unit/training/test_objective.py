@@ -23,6 +23,7 @@ from tokenfocus_ray.scoring.questions import QuestionPacker
 from tokenfocus_ray.scoring.request import Request
 from tokenfocus_ray.training import objective as module
 from tokenfocus_ray.training.labels import sample_labels
+from tokenfocus_ray.training.loss import rank_slopes
 from tokenfocus_ray.training.objective import Example, Objective, TrainingPart
 
 END = (2, 77)
@@ -143,14 +144,17 @@ def loss_of(
     random = np.random.default_rng(seed)
     logits_AV = torch.tensor(random.normal(0, 3, (n, 768)), requires_grad=True)
     weights = {"total": 0.0, "elements": 0.0, **objective.weights(parts)}
-    loss, shown = objective.loss(logits_AV, parts, weights, objective.pairs(parts))
+    totals = [(part.group, part.total.mean) for part in parts if part.total is not None]
+    scores = objective.expected(logits_AV, parts)
+    _, slopes = rank_slopes(scores, [g for g, _ in totals], [m for _, m in totals])
+    loss, shown = objective.loss(logits_AV, parts, weights, slopes if objective.config.rank else [])
     loss.backward()
     assert logits_AV.grad is not None
     return loss.detach(), shown, logits_AV.grad
 
 
 def test_terms_add_up_to_the_loss(backbone: Backbone) -> None:
-    objective = make(backbone, kl=0.3, rank=0.2, whole_answer=0.7, elements=0.5)
+    objective = make(backbone, kl=0.3, whole_answer=0.7, elements=0.5)
     parts = [
         *objective.parts(example(backbone, [4], [[1], [0, 1]])),
         *objective.parts(example(backbone, [2], [[None]])),
@@ -158,7 +162,6 @@ def test_terms_add_up_to_the_loss(backbone: Backbone) -> None:
     loss, shown, _ = loss_of(objective, parts)
     assert set(shown) == {
         *(f"{t}_{n}" for t in ("total", "elements") for n in ("first_token", "regression", "kl")),
-        "rank",
         "whole_answer",
     }
     assert loss.item() == pytest.approx(sum(shown.values()), rel=1e-6)
@@ -193,39 +196,45 @@ def rank_parts(backbone: Backbone, objective: Objective) -> list[TrainingPart]:
     ]
 
 
-def test_rank_is_the_mean_over_pairs_of_one_prompt(backbone: Backbone) -> None:
-    objective = make(backbone, first_token=0, regression=0, rank=0.4)
+def test_rank_pulls_pairs_of_one_prompt_apart(backbone: Backbone) -> None:
+    """The gradient of the mean over the pairs, and nothing where no total is asked or rated."""
+    objective = make(backbone, first_token=0, regression=0, rank=0.4, whole_answer=0)
     parts = rank_parts(backbone, objective)
-    assert objective.pairs(parts) == 4
-    assert make(backbone).pairs(parts) == 0, "not counted where they do not matter"
-    loss, shown, _ = loss_of(objective, parts)
-    random = np.random.default_rng(0).normal(0, 3, (12, 768))[::2]
-    z_AK = random[:, tokens(backbone, *"12345")]
-    p_AK = np.exp(z_AK) / np.exp(z_AK).sum(axis=1, keepdims=True)
-    e_A = p_AK @ np.arange(1, 6)
+    _, shown, gradient_AV = loss_of(objective, parts)
+    assert shown == {}, "its value is the whole step's"
+    random = np.random.default_rng(0).normal(0, 3, (12, 768))
+    logits_AV = torch.tensor(random, requires_grad=True)
+    p_AK = torch.softmax(logits_AV[::2][:, tokens(backbone, *"12345")], -1)
+    e_A = (p_AK * torch.arange(1.0, 6.0, dtype=torch.float64)).sum(-1)
     pairs = [(0, 2), (0, 3), (3, 2), (1, 5)]
-    wanted = 0.4 * np.mean([np.log1p(np.exp(e_A[b] - e_A[a])) for a, b in pairs])
-    assert loss.item() == pytest.approx(wanted, abs=1e-6)
-    assert shown == {"rank": pytest.approx(wanted, abs=1e-6)}
+    wanted = 0.4 * sum(torch.log1p(torch.exp(e_A[b] - e_A[a])) for a, b in pairs) / 4
+    torch.autograd.backward(wanted)
+    torch.testing.assert_close(gradient_AV, logits_AV.grad, atol=1e-12, rtol=1e-6)
 
 
 def test_rank_alone_without_a_pair_has_a_gradient_of_nothing(backbone: Backbone) -> None:
-    """A micro-batch may hold one image of each prompt."""
+    """A step may hold one image of each prompt."""
     objective = make(backbone, first_token=0, regression=0, rank=1)
     loss, _, gradient_AV = loss_of(objective, rank_parts(backbone, objective)[:2])
     assert loss == 0
     assert (gradient_AV == 0).all()
 
 
-def test_elements_in_later_parts_make_no_pairs(
-    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("whole_answer", [0, 1])
+def test_expected_values_are_of_totals_only(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, whole_answer: int
 ) -> None:
+    """Not of elements, whether or not they stand in later parts; whole answers have more tokens."""
     monkeypatch.setattr(module, "PART_TOKENS", 1)
-    objective = make(backbone, rank=1)
+    objective = make(backbone, rank=1, whole_answer=whole_answer)
     parts = [
         part
         for total in ([5], [3])
         for part in objective.parts(example(backbone, total, [[0], [1], [1]]))
     ]
-    assert len(parts) == 8
-    assert objective.pairs(parts) == 1
+    assert [part.total is not None for part in parts] == [True, False, False, False] * 2
+    n_tokens = 3 if whole_answer else 1
+    logits_AV = torch.zeros(8 * n_tokens, 768)
+    for row, word in ((0, "2"), (4 * n_tokens, "5")):
+        logits_AV[row, tokens(backbone, word)] = 1000.0
+    assert objective.expected(logits_AV, parts) == [2.0, 5.0]

@@ -10,7 +10,7 @@ import pytest
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.manifest import find_columns
-from tokenfocus_ray.errors import ManifestError
+from tokenfocus_ray.errors import ConfigError, ManifestError
 from tokenfocus_ray.schema import ERROR_CODES, sample_id
 from tokenfocus_ray.training.samples import (
     SAMPLE_COLUMNS,
@@ -18,6 +18,7 @@ from tokenfocus_ray.training.samples import (
     SKIP_CODES,
     SKIPPED,
     check_disjoint,
+    check_ranked,
     index_samples,
     labels_of,
     vocabularies,
@@ -389,3 +390,27 @@ def test_long_prompt_of_the_test_data_is_cut() -> None:
     assert str(caught.value).startswith(
         f"2 prompts are in both train and test, such as {long[:80]!r}: scores"
     )
+
+
+def test_rank_term_without_a_pair_is_refused() -> None:
+    """Images of other prompts, alike in mean, or without a rating make none."""
+    rated = [("a cat", [4, 2]), ("a cat", [3]), ("a dog", [5]), ("a cat", [None])]
+
+    def samples(rows: list[tuple[str, Any]]) -> pa.Table:
+        table = pa.Table.from_pylist(
+            [
+                GOOD | {"sample_id": str(i), "prompt": prompt, "total_scores": total}
+                for i, (prompt, total) in enumerate(rows)
+            ]
+        )
+        return index_samples(table, SAMPLE_COLUMNS, CONFIG, "m")[0]
+
+    ranked = TrainConfig.parse({"data": "m", "backbones": ["b"], "loss": {"rank": 0.5}})
+    with pytest.raises(ConfigError) as caught:
+        check_ranked(samples(rated), ranked)
+    assert str(caught.value) == (
+        "loss.rank = 0.5 compares images of one prompt, but in the training data no two of a "
+        "prompt have different total ratings; set it to 0, or add such images"
+    )
+    check_ranked(samples([*rated, ("A  cat", [5])]), ranked)
+    check_ranked(samples(rated), CONFIG)
