@@ -476,7 +476,7 @@ class TrainConfig(_Frozen):
         """
         free = {"data", "images", "map", "test", "parallel", "checkpoint_steps", "max_failures"}
         pace = {"workers", "gpus", "cpus", "memory_gib", "strategy", "token_budget"}
-        pace.add("gradient_checkpointing")
+        pace |= {"gradient_checkpointing", "revision"}  # the commit is compared as the weights
         values = self.model_dump(
             mode="json", exclude={**dict.fromkeys(free, True), "backbones": {"__all__": pace}}
         )

@@ -9,6 +9,7 @@ Legend: B sequences, T tokens, A answer positions, V image tokens of all images 
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ class Source:
 
     Attributes:
         name: What the user asked for.
-        location: Folder or hub id to load from.
+        location: Absolute path of a folder, or hub id, to load from.
         family: Key of the registry.
         revision: Commit of the hub, or a fingerprint of the folder.
     """
@@ -117,6 +118,11 @@ class Source:
     location: str
     family: str
     revision: str
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether it comes from the model hub."""
+        return not os.path.isabs(self.location)
 
 
 class Backbone(ABC):

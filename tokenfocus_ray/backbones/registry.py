@@ -8,13 +8,17 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
+import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from tokenfocus_ray.backbones.base import Backbone, ImageSpec, Source, folder_file
+from tokenfocus_ray.backbones.hub import commit_of, hub_file
 from tokenfocus_ray.backbones.preprocessing import UnfollowedError
 from tokenfocus_ray.errors import BackboneError, did_you_mean
 
@@ -33,6 +37,9 @@ _LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, AssertionError, 
 SCORING_SUFFIXES = {".json", ".safetensors", ".bin", ".txt", ".model"}
 #: Files that say how images are prepared: transformers 5 nests it in the first, which wins.
 PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+#: How the hub names an InternVL that transformers can load without code of the repository.
+INTERNVL_FORM = "OpenGVLab/InternVL3-8B-hf"
 #: Backbones that ship with the package.
 BUILT_IN = ("tiny-qwen2_5_vl", "tiny-internvl")
 
@@ -47,17 +54,21 @@ def family_class(family: str) -> type[Backbone]:
 def resolve(name: str, revision: str | None = None) -> Source:
     """Finds a backbone without loading its weights.
 
+    A hub id stands for another commit whenever its owner pushes, so it is resolved once, and what
+    comes back is passed on to every process: see :func:`here`.
+
     Args:
         name: A built-in name, a folder, or a hub id such as ``Qwen/Qwen2.5-VL-7B-Instruct``.
         revision: Commit, branch or tag of a hub id.
 
     Raises:
-        BackboneError: unknown name, unsupported family, or the hub cannot be reached.
+        BackboneError: unknown name, unsupported family, a repository that brings code of its own,
+            or a hub that cannot be reached or does not name the commit.
     """
     if name in BUILT_IN:
         folder = str(WEIGHTS / name)
     elif Path(name).is_dir():
-        folder = name
+        folder = os.path.abspath(name)
     elif "/" in name and not name.startswith((".", "/")):
         return _resolve_hub(name, revision)
     else:
@@ -66,8 +77,33 @@ def resolve(name: str, revision: str | None = None) -> Source:
             f"(owner/name). {did_you_mean(name, [*BUILT_IN])}"
         )
     config = _parse(folder_file(folder, "config.json", "backbone"))
-    family = _family_of(config, name)
-    return Source(name, folder, family, _fingerprint(Path(folder)))
+    return Source(name, folder, family_of(config, name), _fingerprint(Path(folder)))
+
+
+def here(source: Source) -> Source:
+    """A backbone that another process resolved, for this one: the same weights, or an error.
+
+    Raises:
+        BackboneError: its folder is missing on this machine, or holds other files.
+    """
+    if source.on_hub:
+        return source
+    folder = Path(source.location)
+    if source.name in BUILT_IN:  # ships with the package, wherever that lies here
+        folder = WEIGHTS / source.name
+    if not folder.is_dir():
+        raise BackboneError(
+            f"backbone {source.name!r}: folder {str(folder)!r} is not on the machine "
+            f"{platform.node()!r}; put it where every node reaches it, or give a hub id"
+        )
+    found = _fingerprint(folder)
+    if found != source.revision:
+        raise BackboneError(
+            f"backbone {source.name!r}: folder {str(folder)!r} on the machine {platform.node()!r} "
+            f"holds other files than where the run was started (fingerprint {found}, there "
+            f"{source.revision}); give every node the same files, and launch again"
+        )
+    return replace(source, location=str(folder))
 
 
 def load(
@@ -98,7 +134,7 @@ def load(
             getattr(transformers, cls.auto_class)
             .from_pretrained(
                 source.location,
-                revision=_hub_revision(source),
+                **_at(source),
                 dtype=dtype,
                 attn_implementation="sdpa",
             )
@@ -120,9 +156,7 @@ def skeleton(source: Source) -> Backbone:
 
     cls = family_class(source.family)
     try:
-        config = transformers.AutoConfig.from_pretrained(
-            source.location, revision=_hub_revision(source)
-        )
+        config = transformers.AutoConfig.from_pretrained(source.location, **_at(source))
         with torch.device("meta"):
             model = getattr(transformers, cls.auto_class)._from_config(
                 config, attn_implementation="sdpa"
@@ -140,14 +174,16 @@ def load_tokenizer(source: Source) -> Any:
     """
     from transformers import AutoTokenizer
 
+    refuse_own_code(read_json(source, TOKENIZER_CONFIG, False), TOKENIZER_CONFIG, source.name)
     try:
-        return AutoTokenizer.from_pretrained(source.location, revision=_hub_revision(source))
+        return AutoTokenizer.from_pretrained(source.location, **_at(source))
     except _LOAD_ERRORS as error:
         raise _not_loadable(source, error) from error
 
 
-def _hub_revision(source: Source) -> str | None:
-    return None if Path(source.location).is_dir() else source.revision
+def _at(source: Source) -> dict[str, Any]:
+    """What transformers is to load: this commit, and never code from the repository."""
+    return {"revision": source.revision if source.on_hub else None, "trust_remote_code": False}
 
 
 def _not_loadable(source: Source, error: Exception) -> BackboneError:
@@ -192,10 +228,14 @@ def read_preprocessor(source: Source) -> tuple[str, Mapping[str, Any]]:
         BackboneError: it says nothing, or a file cannot be read.
     """
     newer, older = PREPROCESSORS
-    nested = read_json(source, newer, False).get("image_processor")
+    whole = read_json(source, newer, False)
+    refuse_own_code(whole, newer, source.name)
+    nested = whole.get("image_processor")
     if isinstance(nested, Mapping) and nested:
+        refuse_own_code(nested, newer, source.name)
         return newer, nested
     if flat := read_json(source, older, False):
+        refuse_own_code(flat, older, source.name)
         return older, flat
     raise BackboneError(
         f"backbone {source.name!r} does not say how its images are prepared: {source.location!r} "
@@ -210,22 +250,15 @@ def read_json(source: Source, name: str, must_exist: bool) -> Mapping[str, Any]:
     Raises:
         BackboneError: it cannot be read, or holds no object.
     """
-    if Path(source.location).is_dir():
-        path: Path | None = Path(source.location) / name
-        path = path if path and path.is_file() else None
-    else:
-        from transformers.utils.hub import cached_file
-
+    path: Path | None
+    if source.on_hub:
         try:
-            found = cached_file(
-                source.location,
-                name,
-                revision=source.revision,
-                _raise_exceptions_for_missing_entries=must_exist,
-            )
-        except OSError as error:
+            path = hub_file(source.location, name, source.revision, must_exist)
+        except (OSError, ValueError) as error:
             raise _not_loadable(source, error) from error
-        path = Path(found) if found else None
+    else:
+        path = Path(source.location, name)
+        path = path if path.is_file() else None
     return _parse(path) if path else {}
 
 
@@ -240,10 +273,8 @@ def _parse(path: Path) -> Mapping[str, Any]:
 
 
 def _resolve_hub(name: str, revision: str | None) -> Source:
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
+        path, commit = commit_of(name, revision)
     except (OSError, ValueError) as error:
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise BackboneError(
@@ -251,18 +282,49 @@ def _resolve_hub(name: str, revision: str | None) -> Source:
             f"{cause} Give a folder that holds config.json, or one of the built-in backbones: "
             f"{', '.join(BUILT_IN)}"
         ) from error
-    family = _family_of(config.to_dict(), name)
-    return Source(name, name, family, getattr(config, "_commit_hash", None) or revision or "main")
+    return Source(name, name, family_of(_parse(path), name), commit)
 
 
-def _family_of(config: Mapping[str, Any], name: str) -> str:
+def family_of(config: Mapping[str, Any], name: str) -> str:
+    """The key of :data:`FAMILIES` that a ``config.json`` belongs to.
+
+    Read from the file: transformers' own classes would ask whether to run a repository's code.
+
+    Raises:
+        BackboneError: another family, or one with code of its own.
+    """
     family = str(config.get("model_type"))
+    refuse_own_code(config, "config.json", name)
     if family not in FAMILIES:
         raise BackboneError(
             f"backbone {name!r} is of the family {family!r}, which is not supported. "
-            f"{did_you_mean(family, FAMILIES)}"
+            f"Supported: {', '.join(sorted(FAMILIES))}."
         )
     return family
+
+
+def refuse_own_code(file: Mapping[str, Any], where: str, name: str) -> None:
+    """Code of a repository is never run, and without it scores may be others.
+
+    Args:
+        file: What a file of the backbone says.
+        where: Which file.
+        name: Of the backbone.
+
+    Raises:
+        BackboneError: the file names classes of the repository's own.
+    """
+    if not file.get("auto_map"):
+        return
+    if str(file.get("model_type")).startswith("internvl"):
+        form = f"{name}-hf" if "/" in name and not Path(name).is_dir() else f"{INTERNVL_FORM}"
+        remedy = f"take the same model in transformers' own form, such as {form!r}"
+    else:
+        remedy = "take a repository without it, or remove auto_map where that code changes nothing"
+    raise BackboneError(
+        f"backbone {name!r} brings Python code of its own (auto_map in {where}), which is never "
+        f"run; {remedy}"
+    )
 
 
 def _fingerprint(folder: Path) -> str:

@@ -25,12 +25,12 @@ from tokenfocus_ray.distributed.identity import check_identity, check_outside, p
 from tokenfocus_ray.distributed.ledger import Ledger, reopen
 from tokenfocus_ray.distributed.pools import Scorer, check_budget
 from tokenfocus_ray.distributed.scorers import (
-    anywhere,
     check_ensemble,
     check_features,
     check_scales,
     check_scorer,
     scoring_identity,
+    settle,
 )
 from tokenfocus_ray.distributed.session import cluster_gpus, ray_session
 from tokenfocus_ray.distributed.stages import ScoreStage
@@ -107,13 +107,14 @@ def score_manifest(
         JobError: the job ended before all rows were scored; launching it again goes on.
     """
     given = {config.backbone: config} if isinstance(config, ScoringConfig) else dict(config)
-    several = {name: anywhere(one) for name, one in given.items()}
+    settled = {name: settle(one) for name, one in given.items()}
+    several = {name: one for name, (one, _) in settled.items()}
     check_scales(several)
     scorers = [
-        Scorer(name, check_scorer(one), functools.partial(ScoreStage, one))
-        for name, one in several.items()
+        Scorer(name, check_scorer(one, source), functools.partial(ScoreStage, one, source))
+        for name, (one, source) in settled.items()
     ]
-    each = {name: scoring_identity(one) for name, one in several.items()}
+    each = {name: scoring_identity(one, source) for name, (one, source) in settled.items()}
     identity = {f"{name}.{k}": v for name, values in each.items() for k, v in values.items()}
     if len(each) == 1:
         (identity,) = each.values()

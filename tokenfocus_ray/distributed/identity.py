@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tokenfocus_ray.backbones.hub import COMMIT
 from tokenfocus_ray.errors import ConfigError, OutputError
 from tokenfocus_ray.storage import Store, public
 
@@ -39,7 +40,7 @@ def check_identity(
     plain = json.loads(json.dumps(identity))
     keys = [k for k in sorted({*earlier, *plain}) if earlier.get(k) != plain.get(k)]
     if keys:
-        shown = "; ".join(f"{k}: {earlier.get(k)!r} there, {plain.get(k)!r} now" for k in keys)
+        shown = "; ".join(difference(k, earlier.get(k), plain.get(k), "there") for k in keys)
         raise ConfigError(
             f"{store.uri} was begun with another configuration ({shown}); set it back to go on, "
             f"or choose another --out"
@@ -70,3 +71,17 @@ def check_outside(store: Store, inputs: Sequence[str]) -> None:
                 f"of which are read: the next launch would take the output for input; choose a "
                 f"folder outside of it"
             )
+
+
+def difference(key: str, then: Any, now: Any, when: str) -> str:
+    """One entry that differs; for a hub id's commit, with how to go back.
+
+    >>> difference("workers", 1, 2, "there")
+    'workers: 1 there, 2 now'
+    """
+    shown = f"{key}: {then!r} {when}, {now!r} now"
+    if key.rpartition(".")[2] != "weights" or not COMMIT.fullmatch(str(now)):
+        return shown
+    if COMMIT.fullmatch(str(then)):
+        return f"{shown}: give revision {then}"
+    return f"{shown}: no commit is recorded, so they may differ"

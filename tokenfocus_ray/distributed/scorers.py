@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.backbones.base import ImageSpec
+from tokenfocus_ray.backbones.base import ImageSpec, Source
 from tokenfocus_ray.backbones.lora import WEIGHTS, check_adapters, check_taught, local_adapters
 from tokenfocus_ray.config import ScoringConfig
+from tokenfocus_ray.distributed.identity import difference
 from tokenfocus_ray.errors import ConfigError
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.prompt import asked
@@ -21,8 +22,15 @@ if TYPE_CHECKING:
     from tokenfocus_ray.ensemble.bundle import Ensemble
 
 
-def anywhere(config: ScoringConfig) -> ScoringConfig:
-    """The configuration for any process: those of a cluster stand in other working folders."""
+def settle(config: ScoringConfig) -> tuple[ScoringConfig, Source]:
+    """The configuration for any process, and the backbone that it names.
+
+    Processes of a cluster stand in other working folders, so paths become absolute; a hub id may
+    stand for another commit a minute later, so its commit becomes the revision.
+
+    Raises:
+        BackboneError: the backbone is not there.
+    """
     adapters = {
         name: folder if "://" in folder else os.path.abspath(folder)
         for name, folder in config.adapters.items()
@@ -30,7 +38,10 @@ def anywhere(config: ScoringConfig) -> ScoringConfig:
     backbone = config.backbone
     if backbone not in registry.BUILT_IN and os.path.isdir(backbone):
         backbone = os.path.abspath(backbone)
-    return config.model_copy(update={"adapters": adapters, "backbone": backbone})
+    source = registry.resolve(backbone, config.revision)
+    revision = source.revision if source.on_hub else config.revision
+    changed = {"adapters": adapters, "backbone": backbone, "revision": revision}
+    return config.model_copy(update=changed), source
 
 
 def members_record(
@@ -43,10 +54,10 @@ def members_record(
         adapters: Member -> folder in the run's; recorded as paths below it, since runs may move.
         run: The run's folder.
     """
-    whole = anywhere(config.model_copy(update={"adapters": dict(adapters)}))
+    whole, source = settle(config.model_copy(update={"adapters": dict(adapters)}))
     below = {name: folder.removeprefix(f"{run.uri}/") for name, folder in adapters.items()}
     values = whole.model_dump(mode="json") | {"adapters": below}
-    return {"config": values, "identity": scoring_identity(whole)}
+    return {"config": values, "identity": scoring_identity(whole, source)}
 
 
 def ensemble_configs(ensemble: Ensemble) -> dict[str, ScoringConfig]:
@@ -75,7 +86,7 @@ def check_ensemble(ensemble: Ensemble, identities: Mapping[str, Mapping[str, Any
             now.pop(key, None)
         keys = [k for k in sorted({*recorded, *now}) if recorded and recorded.get(k) != now.get(k)]
         if keys:
-            shown = "; ".join(f"{k}: {recorded.get(k)!r} then, {now.get(k)!r} now" for k in keys)
+            shown = "; ".join(difference(k, recorded.get(k), now.get(k), "then") for k in keys)
             raise ConfigError(
                 f"the ensemble was fitted on other scores of {name!r} ({shown}); set it back, or "
                 f"stack again"
@@ -105,21 +116,24 @@ def check_features(ensemble: Ensemble, made: Collection[str], columns: Collectio
         )
 
 
-def scoring_identity(config: ScoringConfig) -> dict[str, Any]:
+def scoring_identity(config: ScoringConfig, source: Source | None = None) -> dict[str, Any]:
     """What scores depend on, flat: options, weights, adapters, wording.
+
+    Args:
+        config: What to score with.
+        source: What its backbone was resolved to; None: it is resolved now.
 
     Raises:
         BackboneError, AdapterError: the backbone or an adapter is not there.
     """
     from tokenfocus_ray.scoring.prompt import PromptTemplate
 
-    values: dict[str, Any] = config.model_dump(mode="json")
+    values: dict[str, Any] = config.model_dump(mode="json", exclude={"revision"})  # see "weights"
     for name in ("total_levels", "element_levels"):  # questions name them in their order
         values[name] = [list(pair) for pair in values[name].items()]
     adapters = values.pop("adapters")
     values |= {f"adapters.{name}": _content(folder) for name, folder in adapters.items()}
-    source = registry.resolve(config.backbone, config.revision)
-    values["weights"] = source.revision
+    values["weights"] = (source or registry.resolve(config.backbone, config.revision)).revision
     values["template"] = PromptTemplate(structure=config.structure).fingerprint()
     return values
 
@@ -130,8 +144,12 @@ def _content(adapter: str) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def check_scorer(config: ScoringConfig) -> ImageSpec:
+def check_scorer(config: ScoringConfig, source: Source) -> ImageSpec:
     """Finds what would make every actor fail, before one is started and without the weights.
+
+    Args:
+        config: What to score with.
+        source: What its backbone was resolved to.
 
     Returns:
         How the backbone wants its images.
@@ -139,7 +157,6 @@ def check_scorer(config: ScoringConfig) -> ImageSpec:
     Raises:
         BackboneError, AdapterError, LevelError: as the actors would.
     """
-    source = registry.resolve(config.backbone, config.revision)
     spec = registry.image_spec(source, config.max_visual_tokens)
     with local_adapters(config.adapters) as folders:
         check_adapters(folders)

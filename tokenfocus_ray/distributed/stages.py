@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tokenfocus_ray.backbones.base import ImageSpec, PreparedImage
+from tokenfocus_ray.backbones.base import ImageSpec, PreparedImage, Source
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.errors import ImageDecodeError, RowError
@@ -182,12 +182,18 @@ class ScoreStage:
     _threads: int | None = None
 
     def __init__(
-        self, config: ScoringConfig, columns: Columns, device: str | None, threads: int | None
+        self,
+        config: ScoringConfig,
+        source: Source,
+        columns: Columns,
+        device: str | None,
+        threads: int | None,
     ) -> None:
         """Loads the weights.
 
         Args:
             config: What to score with.
+            source: The backbone as the driver resolved it, so that all actors load the same.
             columns: Which column is what.
             device: ``"cuda"``, ``"cpu"``, or None for whichever there is.
             threads: CPU threads of torch; Ray gives an actor one unless told otherwise.
@@ -196,7 +202,7 @@ class ScoreStage:
         from tokenfocus_ray.scoring.scorer import AlignmentScorer
 
         self.columns, self._threads = columns, threads
-        self.scorer = AlignmentScorer.from_config(config, device=device)
+        self.scorer = AlignmentScorer.from_config(config, device=device, source=source)
         fit_token_budget(self.scorer)
 
     def __call__(self, table: pa.Table, backbone: int = 0) -> pa.Table:

@@ -14,11 +14,10 @@ alone, and Ray Train starts the others from their latest checkpoints.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -26,7 +25,7 @@ import pyarrow.parquet as pq
 import ray
 
 from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.backbones.base import Source
+from tokenfocus_ray.backbones.base import ImageSpec, Source
 from tokenfocus_ray.config import BackboneRun, TrainConfig
 from tokenfocus_ray.distributed.identity import check_identity, check_outside, place
 from tokenfocus_ray.distributed.scorers import check_scorer, members_record
@@ -108,7 +107,8 @@ def plan_training(config: TrainConfig) -> list[MemberPlan]:
     """
     from tokenfocus_ray.training.plan import plan_members
 
-    manifest, _ = _check(config)
+    config, sources = _settle(config)
+    manifest, _ = _check(config, sources)
     return plan_members(config, manifest.table, manifest.columns, manifest.path)
 
 
@@ -133,11 +133,11 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
     started = time.monotonic()
     store = place(out)
     check_outside(store, [config.data, *([config.test] if config.test else [])])
-    manifest, specs = _check(config)
+    config, sources = _settle(config)
+    manifest, specs = _check(config, sources)
     store.check_writable()
     identity = config.identity() | {"data": manifest.fingerprint}
-    for name, run in config.backbones.items():
-        identity[f"backbones.{name}.weights"] = registry.resolve(name, run.revision).revision
+    identity |= {f"backbones.{name}.weights": s.revision for name, s in sources.items()}
     ours = (SAMPLES_FILE, SKIPPED_FILE, "images", "members")
     known = check_identity(store, CONFIG_FILE, identity, ours.__contains__, "no training")
     with ray_session():
@@ -145,12 +145,12 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
         check_space(config, store.free_bytes(), out)
         if not (known and store.exists(SAMPLES_FILE)):
             say(f"looking at {manifest.table.num_rows} samples of {manifest.path}")
-            prepare_samples(manifest, config, specs, store)
+            prepare_samples(manifest, config, list(specs.values()), store)
             store.write_json(CONFIG_FILE, identity)
         samples = read_samples(store)
         skipped = _read_table(store, SKIPPED_FILE)
         _say_skipped(skipped, store, say)
-        jobs = member_jobs(config, samples, store)
+        jobs = member_jobs(config, samples, store, sources, specs)
         _check_shares(jobs)
         failed = _Fleet(jobs, manifest.base, say).run()
         if failed:
@@ -173,7 +173,21 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
     return summary
 
 
-def _check(config: TrainConfig) -> tuple[Manifest, list[Any]]:
+def _settle(config: TrainConfig) -> tuple[TrainConfig, dict[str, Source]]:
+    """The configuration at the commits that hub ids stand for now, and the backbones."""
+    sources = {name: registry.resolve(name, run.revision) for name, run in config.backbones.items()}
+    runs = {
+        name: run.model_copy(update={"revision": sources[name].revision})
+        if sources[name].on_hub
+        else run
+        for name, run in config.backbones.items()
+    }
+    return config.model_copy(update={"backbones": runs}), sources
+
+
+def _check(
+    config: TrainConfig, sources: Mapping[str, Source]
+) -> tuple[Manifest, dict[str, ImageSpec]]:
     """What can be told at once: the manifest's columns, the backbones, the levels."""
     labels = Counter(backbone_label(name) for name in config.backbones)
     label, n = labels.most_common(1)[0]
@@ -183,11 +197,24 @@ def _check(config: TrainConfig) -> tuple[Manifest, list[Any]]:
             f"{member_name(label, 0)!r}; rename a folder"
         )
     manifest = read_manifest(config.data, config.images, config.map)
-    return manifest, [check_scorer(config.scoring(name)) for name in config.backbones]
+    return manifest, {n: check_scorer(config.scoring(n), source) for n, source in sources.items()}
 
 
-def member_jobs(config: TrainConfig, samples: pa.Table, store: Store) -> list[MemberJob]:
+def member_jobs(
+    config: TrainConfig,
+    samples: pa.Table,
+    store: Store,
+    sources: Mapping[str, Source],
+    specs: Mapping[str, ImageSpec],
+) -> list[MemberJob]:
     """Every member: each backbone with each bag.
+
+    Args:
+        config: The fan-out.
+        samples: What is trained on.
+        store: The run's folder.
+        sources: What each backbone was resolved to.
+        specs: How each wants its images.
 
     Raises:
         ConfigError: fewer prompts than the bags need.
@@ -195,12 +222,12 @@ def member_jobs(config: TrainConfig, samples: pa.Table, store: Store) -> list[Me
     groups: list[Any] = samples["group"].to_pylist()
     bags = make_bags(groups, config.bags)
     options = config.optimizer
-    sources = {name: _source(name, run) for name, run in config.backbones.items()}
     return [
         MemberJob(
             member_name(backbone, bag.index),
             backbone,
             sources[backbone],
+            specs[backbone],
             config,
             bag,
             Schedule(
@@ -216,14 +243,6 @@ def member_jobs(config: TrainConfig, samples: pa.Table, store: Store) -> list[Me
         for backbone in config.backbones
         for bag in bags
     ]
-
-
-def _source(backbone: str, run: BackboneRun) -> Source:
-    """The backbone, for any process: Ray Train gives its workers a working folder of their own."""
-    source = registry.resolve(backbone, run.revision)
-    if not os.path.isdir(source.location):
-        return source
-    return replace(source, location=os.path.abspath(source.location))
 
 
 def _check_shares(jobs: list[MemberJob]) -> None:
@@ -375,7 +394,7 @@ def _fit_member(job: MemberJob, base: str) -> None:
             "validation": FixedRows(job.run, job.bag.validation),
             "held_out": FixedRows(job.run, job.bag.held_out),
         },
-        dataset_config=StepSharding(registry.image_spec(job.source, run.max_visual_tokens), base),
+        dataset_config=StepSharding(job.spec, base),
     )
     trainer.fit()
 

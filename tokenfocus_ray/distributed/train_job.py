@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tokenfocus_ray.backbones.base import Source
+from tokenfocus_ray.backbones.base import ImageSpec, Source
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.training.bags import Bag
@@ -28,7 +28,8 @@ class MemberJob:
     Attributes:
         name: Of the member, also of its folder.
         backbone: A key of ``config.backbones``.
-        source: What the key names, whatever a process takes for its working folder.
+        source: What the key was resolved to by the driver, so that all workers load the same.
+        spec: How the backbone wants its images.
         config: The fan-out's configuration.
         bag: Whose samples are whose.
         schedule: Its steps.
@@ -38,6 +39,7 @@ class MemberJob:
     name: str
     backbone: str
     source: Source
+    spec: ImageSpec
     config: TrainConfig
     bag: Bag
     schedule: Schedule

@@ -93,7 +93,7 @@ class _Run:
         # a sharded one is loaded whole where there is room for it
         sharded = options.strategy == "fsdp" and self.workers > 1
         self.backbone = registry.load(
-            job.source,
+            registry.here(job.source),
             device="cpu" if sharded else device,
             dtype=dtype,
             max_visual_tokens=options.max_visual_tokens,

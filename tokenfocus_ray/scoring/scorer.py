@@ -19,7 +19,7 @@ import torch
 
 from tokenfocus_ray import __version__
 from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.backbones.base import Backbone, PreparedImage
+from tokenfocus_ray.backbones.base import Backbone, PreparedImage, Source
 from tokenfocus_ray.backbones.lora import check_taught, load_adapters, local_adapters
 from tokenfocus_ray.backbones.packing import collate, micro_batches
 from tokenfocus_ray.config import ScoringConfig
@@ -137,17 +137,28 @@ class AlignmentScorer:
         *,
         device: str | torch.device | None = None,
         token_budget: int = TOKEN_BUDGET,
+        source: Source | None = None,
     ) -> Self:
-        """Like :meth:`from_pretrained`, from a configuration."""
+        """Like :meth:`from_pretrained`, from a configuration.
+
+        Args:
+            config: What to score with.
+            device: See :meth:`from_pretrained`.
+            token_budget: Likewise.
+            source: What ``config.backbone`` was resolved to by the process that started this one;
+                None: it is resolved here.
+
+        Raises:
+            UserError: as :meth:`from_pretrained`.
+        """
         try:
             device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except RuntimeError as error:
             raise ConfigError(f"device {device!r}: {str(error).splitlines()[0]}") from error
         auto = "float32" if device.type == "cpu" else "bfloat16"
         dtype = getattr(torch, auto if config.dtype == "auto" else config.dtype)
-        source = registry.resolve(config.backbone, config.revision)
         backbone = registry.load(
-            source,
+            registry.here(source) if source else registry.resolve(config.backbone, config.revision),
             device=device,
             dtype=dtype,
             max_visual_tokens=config.max_visual_tokens,

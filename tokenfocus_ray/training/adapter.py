@@ -114,8 +114,7 @@ def save_member(
     else:
         config = wrapped.peft_config["default"]
         config.base_model_name_or_path = backbone.source.name
-        is_folder = Path(backbone.source.location).is_dir()
-        config.revision = None if is_folder else backbone.source.revision
+        config.revision = backbone.source.revision if backbone.source.on_hub else None
         wrapped.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # peft's model card is an empty form
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,25 +84,6 @@ def test_folder_without_config(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("config", "family", "hint"),
-    [
-        ({"model_type": "qwen2_vl"}, "qwen2_vl", "Did you mean 'qwen2_5_vl'? "),
-        ({"model_type": "bert"}, "bert", ""),
-        ({}, "None", ""),
-    ],
-)
-def test_family_that_is_not_supported(
-    config: dict[str, str], family: str, hint: str, tmp_path: Path
-) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    message = message_of(str(tmp_path))
-    assert message.startswith(
-        f"backbone {str(tmp_path)!r} is of the family {family!r}, which is not supported. {hint}"
-    )
-    assert message.endswith("Known: internvl, qwen2_5_vl.")
-
-
 @pytest.mark.parametrize("text", ["{", "[]", ""])
 def test_config_that_is_no_mapping(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
@@ -115,52 +97,6 @@ def test_config_without_its_vision_part(family: str, tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_resize": True}))
     with pytest.raises(BackboneError, match="vision_config"):
         registry.image_spec(registry.resolve(str(tmp_path)))
-
-
-@pytest.mark.parametrize("kind", [OSError, ValueError])
-def test_hub_that_cannot_be_reached(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(name: str, revision: str | None = None) -> None:
-        raise kind("We could not connect.\nCheck your internet connection.")
-
-    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", fail)
-    assert message_of("owner/model") == (
-        "backbone 'owner/model' is no folder here and cannot be fetched from the model hub: "
-        "We could not connect. Give a folder that holds config.json, or one of the built-in "
-        "backbones: tiny-qwen2_5_vl, tiny-internvl"
-    )
-
-
-def test_hub_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With the libraries' own offline switch and an empty cache."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert message_of("owner/model").startswith(
-        "backbone 'owner/model' is no folder here and cannot be fetched from the model hub: "
-    )
-
-
-def test_hub_model_of_a_family_that_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = transformers.BertConfig()
-    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: config)
-    assert message_of("owner/model") == (
-        "backbone 'owner/model' is of the family 'bert', which is not supported. "
-        "Known: internvl, qwen2_5_vl."
-    )
-
-
-@pytest.mark.parametrize(
-    ("commit", "revision", "expected"),
-    [("0123abcd", "v1", "0123abcd"), (None, "v1", "v1"), (None, None, "main")],
-)
-def test_revision_of_a_hub_model_is_its_commit(
-    commit: str | None, revision: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = transformers.InternVLConfig()
-    config._commit_hash = commit
-    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: config)
-    source = registry.resolve("owner/model", revision)
-    assert (source.location, source.family) == ("owner/model", "internvl")
-    assert source.revision == expected
 
 
 def fingerprint(folder: Path) -> str:
@@ -218,6 +154,47 @@ def test_folder_that_does_not_load(damage: str, tmp_path: Path) -> None:
         registry.load(source, device="cpu", dtype=torch.float32)
     assert str(caught.value).startswith(
         f"backbone {str(folder)!r} cannot be loaded from {str(folder)!r}: "
+    )
+
+
+def test_a_folder_is_the_same_in_another_process(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever working folder a process has."""
+    monkeypatch.chdir(tmp_path)
+    source = registry.resolve("backbone")
+    assert (source.name, source.location) == ("backbone", str(folder))
+    assert not source.on_hub
+    monkeypatch.chdir("/")
+    assert registry.here(source) == source
+
+
+def test_a_built_in_backbone_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package lies elsewhere on another machine."""
+    source = registry.resolve("tiny-internvl")
+    assert registry.here(replace(source, location="/elsewhere/tiny-internvl")) == source
+
+
+def test_a_folder_that_is_other_than_at_the_start_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another machine, or replaced since."""
+    monkeypatch.setattr("platform.node", lambda: "node7")
+    source = registry.resolve(str(folder))
+    (folder / "model-00001-of-00002.safetensors").write_bytes(b"ONE")
+    with pytest.raises(BackboneError) as caught:
+        registry.here(source)
+    assert str(caught.value) == (
+        f"backbone {str(folder)!r}: folder {str(folder)!r} on the machine 'node7' holds other "
+        f"files than where the run was started (fingerprint {fingerprint(folder)}, there "
+        f"{source.revision}); give every node the same files, and launch again"
+    )
+    shutil.rmtree(folder)
+    with pytest.raises(BackboneError) as caught:
+        registry.here(source)
+    assert str(caught.value) == (
+        f"backbone {str(folder)!r}: folder {str(folder)!r} is not on the machine 'node7'; put it "
+        f"where every node reaches it, or give a hub id"
     )
 
 

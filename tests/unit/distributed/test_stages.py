@@ -60,7 +60,8 @@ def images(tmp_path: Path) -> Path:
 def scorer() -> ScoreStage:
     torch.set_num_threads(1)
     table = pa.table({"prompt": ["x"], "image_uri": ["x"]})
-    return ScoreStage(CONFIG, find_columns(table.column_names, {}, "m"), "cpu", None)
+    columns = find_columns(table.column_names, {}, "m")
+    return ScoreStage(CONFIG, registry.resolve(CONFIG.backbone), columns, "cpu", None)
 
 
 def prepare(
