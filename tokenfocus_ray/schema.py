@@ -28,6 +28,7 @@ ERROR_CODES: dict[str, str] = {
     "image_aspect_ratio": "the image is too long and thin for the backbone",
     "prompt_empty": "the prompt is null, is no text, or has no visible character",
     "text_invalid": "the prompt or an element is not valid Unicode",
+    "type_invalid": "the prompt, id or image is no single text or image, such as a list of two",
     "prompt_too_long": "image, prompt and questions exceed the backbone's context",
     "elements_invalid": "the elements cannot be read, or one of them is empty",
     "score_not_finite": "the backbone answered with NaN or infinity",

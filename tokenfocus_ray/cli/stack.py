@@ -214,7 +214,7 @@ def read_table(path: str) -> pa.Table:
     from pathlib import PurePosixPath
 
     from tokenfocus_ray.cli.evaluate import read_parquet
-    from tokenfocus_ray.datasets.manifest import read_small
+    from tokenfocus_ray.datasets.text_tables import read_small
     from tokenfocus_ray.storage import Store
 
     if PurePosixPath(path).suffix in (".csv", ".tsv", ".jsonl"):

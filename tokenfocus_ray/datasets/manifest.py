@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
-
-import pyarrow as pa
-from pyarrow import csv
 
 from tokenfocus_ray.errors import ManifestError, did_you_mean
 from tokenfocus_ray.schema import SCORE_SCHEMA
-from tokenfocus_ray.storage import Store, public
 
 #: Role -> column names tried in this order.
 CONVENTIONS: dict[str, tuple[str, ...]] = {
@@ -69,12 +61,7 @@ def find_columns(names: Sequence[str], mapping: Mapping[str, str], where: str) -
             raise ManifestError(
                 f"--map {role}={name}: {where} has no column {name!r}. {did_you_mean(name, names)}"
             )
-    found = {
-        role: mapping.get(role) or next((n for n in tried if n in names), None)
-        for role, tried in CONVENTIONS.items()
-    }
-    if "image_uri" in mapping and "image" not in mapping:
-        found["image"] = None  # what the user mapped wins over a convention
+    found = roles_of(names, mapping)
     prompt = found["prompt"]
     if prompt is None or (found["image"] is None and found["image_uri"] is None):
         tried = CONVENTIONS
@@ -92,6 +79,17 @@ def find_columns(names: Sequence[str], mapping: Mapping[str, str], where: str) -
         elements=found["elements"],
         prompt_type=found["prompt_type"],
     )
+
+
+def roles_of(names: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str | None]:
+    """The column of each role, as far as there is one."""
+    found = {
+        role: mapping.get(role) or next((n for n in tried if n in names), None)
+        for role, tried in CONVENTIONS.items()
+    }
+    if "image_uri" in mapping and "image" not in mapping:
+        found["image"] = None  # what the user mapped wins over a convention
+    return found
 
 
 def passthrough(names: Sequence[str], columns: Columns) -> dict[str, str]:
@@ -113,65 +111,3 @@ def passthrough(names: Sequence[str], columns: Columns) -> dict[str, str]:
         out[name] = new
         taken.add(new)
     return out
-
-
-def read_small(source: Path | Store, mapping: Mapping[str, str] | None = None) -> pa.Table:
-    """Reads a text manifest (``.csv``, ``.tsv``, ``.jsonl``) whole.
-
-    Columns that have a role are read as text: an id keeps its zeros, and a prompt may be ``null``
-    or a date.
-
-    Args:
-        source: The file.
-        mapping: Role -> column name, as for :func:`find_columns`.
-
-    Raises:
-        ManifestError: the file cannot be read or parsed.
-    """
-    store = source if isinstance(source, Store) else Store.of(source)
-    suffix = PurePosixPath(store.root).suffix
-    try:
-        content = store.read_bytes()
-        if suffix == ".jsonl":
-            return _read_jsonl(content)
-        texts = [
-            *(mapping or {}).values(),
-            *(name for tried in CONVENTIONS.values() for name in tried),
-        ]
-        convert = csv.ConvertOptions(
-            column_types=dict.fromkeys(texts, pa.string()), strings_can_be_null=False
-        )
-        parse = csv.ParseOptions(
-            delimiter="\t" if suffix == ".tsv" else ",", newlines_in_values=True
-        )
-        data = io.BytesIO(content)
-        return csv.read_csv(data, parse_options=parse, convert_options=convert)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, ValueError) as error:
-        where = public(store.uri)
-        raise ManifestError(f"{where}: cannot be read as {suffix[1:]}: {error}") from error
-
-
-def _read_jsonl(content: bytes) -> pa.Table:
-    rows: list[dict[str, Any]] = []
-    with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                where = f"line {number}, character {error.pos + 1}"
-                raise ValueError(f"{where}: {error.msg}") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number}: wanted an object, got {type(row).__name__}")
-            # objects of different keys would become one struct with the keys of all rows
-            rows.append({k: json.dumps(v) if isinstance(v, dict) else v for k, v in row.items()})
-    if not rows:
-        raise ValueError("it has no rows")
-    columns: dict[str, pa.Array[Any]] = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
-        try:
-            columns[name] = pa.array([row.get(name) for row in rows])
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise ValueError(f"column {name!r}: {error}") from None
-    return pa.table(columns)

@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
-from tokenfocus_ray.datasets.manifest import CONVENTIONS, find_columns, read_small
+from tokenfocus_ray.datasets.manifest import CONVENTIONS, find_columns
 from tokenfocus_ray.datasets.names import is_image
 from tokenfocus_ray.datasets.tars import TAR_COLUMNS, tar_schema
+from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Source, Unit
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store, public, split_uri
@@ -105,13 +106,15 @@ def _unreadable(store: Store, error: Exception) -> ManifestError:
     return ManifestError(f"{public(store.uri)!r} cannot be read: {cause}; {remedy}")
 
 
-def files_of(uri: str, images: str | None, mapping: Mapping[str, str], keep: Store) -> list[File]:
+def files_of(
+    uri: str, images: str | None, mapping: Mapping[str, str] | None, keep: Store
+) -> list[File]:
     """The Parquet files or tar shards that a manifest is, or becomes.
 
     Args:
         uri: Of a file or folder, local or ``s3://``.
         images: Folder that relative image paths start from; None: that of the manifest.
-        mapping: Role -> column name.
+        mapping: Role -> column name; None: a table of scores, in which no column has a role.
         keep: Where a text manifest will lie as Parquet.
 
     Raises:
@@ -150,7 +153,7 @@ def _parent(uri: str) -> str:
 
 
 def _files_below(
-    folder: Store, images: str | None, mapping: Mapping[str, str], keep: Store
+    folder: Store, images: str | None, mapping: Mapping[str, str] | None, keep: Store
 ) -> list[File]:
     """What a folder holds, the first that is there: tar shards, captioned images, Parquet, text."""
     selector = fs.FileSelector(folder.root, recursive=True)
@@ -196,7 +199,7 @@ def _captioned(folder: Store, pictures: Sequence[str], captions: set[str]) -> pa
     )
 
 
-def _read_text(store: Store, mapping: Mapping[str, str]) -> pa.Table:
+def _read_text(store: Store, mapping: Mapping[str, str] | None) -> pa.Table:
     is_evalmuse = store.root.endswith(".json")
     table = read_evalmuse(store.uri) if is_evalmuse else read_small(store, mapping)
     if table.num_rows == 0:

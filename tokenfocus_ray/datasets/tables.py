@@ -45,7 +45,7 @@ class RowTable:
         Raises:
             ManifestError: there is no table, or files of different members.
         """
-        files = files_of(uri, None, {}, keep)
+        files = files_of(uri, None, None, keep)
         if any(not file.uri.endswith(".parquet") for file in files):
             raise ManifestError(f"{public(uri)}: tar shards are no table of scores; score them")
         footers, schema, fingerprint = look_at(files)

@@ -6,6 +6,10 @@ Nothing is decoded by guessing or with replacement characters: such a prompt wou
 from __future__ import annotations
 
 import codecs
+from collections.abc import Collection
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
 
 from tokenfocus_ray.errors import ConfigError, ManifestError, RowError
 
@@ -25,6 +29,19 @@ _REMEDY = (
     "name its encoding with --encoding (in a training configuration `encoding`), such as latin-1, "
     "utf-16 or gb18030, or write it again as UTF-8"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TextOptions:
+    """How text of the input is read.
+
+    Attributes:
+        encoding: Of text without a byte order mark, as Python names it; None: UTF-8.
+        quotes: Whether quotes in ``.csv`` and ``.tsv`` stand around values; else they are text.
+    """
+
+    encoding: str | None = None
+    quotes: bool = True
 
 
 def check_encoding(name: str | None) -> str | None:
@@ -75,6 +92,64 @@ def decode_file(data: bytes, encoding: str | None, where: str) -> str:
     except UnicodeError as error:
         line = data.count(b"\n", 0, getattr(error, "start", 0)) + 1
         raise ManifestError(f"{where}: line {line} {_problem(error, data)}; {_REMEDY}") from None
+
+
+def as_text(value: Any, encoding: str | None = None, where: str = "the text") -> str | None:
+    """The one text that a cell holds.
+
+    >>> as_text("a pig"), as_text(b"a pig"), as_text(["a pig"]), as_text(7), as_text([])
+    ('a pig', 'a pig', 'a pig', '7', None)
+
+    Args:
+        value: A text, its bytes, a whole number, a list of one of these, or None.
+        encoding: Of bytes.
+        where: How messages name it.
+
+    Raises:
+        RowError: text_invalid; or type_invalid where it is anything else, such as several texts:
+            Python's way of printing it would be scored.
+    """
+    if isinstance(value, (list, tuple)) and len(value) < 2:
+        value = value[0] if value else None
+    if value is None or value != value:  # NaN is how pandas writes that nothing is there
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return decode_text(value, encoding, where)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return f"{value:f}"
+    what = f"a list of {len(value)}" if isinstance(value, (list, tuple)) else type(value).__name__
+    raise RowError("type_invalid", f"{where} is {value!r:.80} ({what}); give one text")
+
+
+def make_valid(row: dict[str, Any], asked: Collection[str | None]) -> dict[str, Any]:
+    """The row with half surrogate pairs written out, which Arrow cannot hold.
+
+    Args:
+        row: Values as JSON has them.
+        asked: Names of the values that are asked: one that is not valid marks the row.
+    """
+    out: dict[str, Any] = {readable(name): _readable(value) for name, value in row.items()}
+    for name in asked:
+        if name in row and out[name] is not row[name]:
+            out.setdefault(ERROR_CODE, "text_invalid")
+            out.setdefault(ERROR_MESSAGE, f"{name} is not valid Unicode: {out[name]!r:.80}")
+    return out
+
+
+def _readable(value: Any) -> Any:
+    """The same object where all its texts are valid."""
+    new = value
+    if isinstance(value, str):
+        new = readable(value)
+    elif isinstance(value, list):
+        new = [_readable(item) for item in value]
+    elif isinstance(value, dict):
+        new = {readable(name): _readable(item) for name, item in value.items()}
+    return value if new == value else new
 
 
 def is_valid(text: str) -> bool:

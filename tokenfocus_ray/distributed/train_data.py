@@ -26,7 +26,8 @@ import ray.train
 from tokenfocus_ray.backbones.base import ImageSpec
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
-from tokenfocus_ray.datasets.manifest import Columns, find_columns, read_small
+from tokenfocus_ray.datasets.manifest import Columns, find_columns
+from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.distributed.stages import PrepareStage
 from tokenfocus_ray.errors import ManifestError, RowError
 from tokenfocus_ray.scoring.fetch import fetch
