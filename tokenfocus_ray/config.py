@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,14 +17,15 @@ from pydantic import (
     model_validator,
 )
 
-from tokenfocus_ray.errors import ConfigError, did_you_mean
+from tokenfocus_ray.errors import ConfigError, shown
+from tokenfocus_ray.parsing import problems, read_yaml
 
 #: A path or URI as the user gives it; ``~`` is the home folder.
 UserPath = Annotated[str, AfterValidator(os.path.expanduser)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = "configuration") -> Self:
@@ -41,51 +41,12 @@ class _Frozen(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            problems = []
-            for item in error.errors():
-                *above, last = item["loc"] or [""]
-                key = ".".join(str(part) for part in item["loc"])
-                match item["type"]:
-                    case "extra_forbidden":
-                        hint = did_you_mean(str(last), _known_keys(cls, above))
-                        problems.append(f"unknown key {key!r}. {hint}")
-                    case "missing":
-                        problems.append(f"{key}: {item['msg']}")
-                    case "value_error":  # a validator of ours, which names what it saw
-                        problems.append(": ".join(filter(None, [key, str(item["ctx"]["error"])])))
-                    case _:
-                        problems.append(f"{key} = {item['input']!r}: {item['msg']}")
-            raise ConfigError(f"{where}: {'; '.join(problems)}") from None
+            raise ConfigError(f"{where}: {problems(error, cls)}") from None
 
     @staticmethod
     def load_values(path: str | Path) -> dict[str, Any]:
-        """Reads keys and values from a YAML file, unchecked.
-
-        Raises:
-            ConfigError: the file is missing, or is no YAML mapping.
-        """
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: is not YAML: {error}") from error
-        if values is None:
-            return {}
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: must hold keys and values, got {type(values).__name__}")
-        return values
-
-
-def _known_keys(annotation: Any, path: Sequence[str | int]) -> Iterable[str]:
-    """The keys of the model at a path below an annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        fields = annotation.model_fields
-        return fields if not path else _known_keys(fields[str(path[0])].annotation, path[1:])
-    inner = get_args(annotation)
-    if get_origin(annotation) is dict:
-        return _known_keys(inner[1], path[1:])
-    return _known_keys(inner[0], path)  # X | None
+        """See :func:`~tokenfocus_ray.parsing.read_yaml`."""
+        return read_yaml(path)
 
 
 class ScoringConfig(_Frozen):
@@ -227,7 +188,7 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} must hold keys and values, got {value!r}")
+        raise ConfigError(f"{where} must hold keys and values, got {shown(value)}")
     return dict(value)
 
 

@@ -13,6 +13,7 @@ All of them survive pickling, since they cross process borders.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -83,6 +84,24 @@ class ImageDecodeError(RowError):
 
 class PromptError(RowError):
     """The prompt or the elements of a row cannot be asked."""
+
+
+def shown(value: object, length: int = 80) -> str:
+    """The value for a message, cut; what it holds is looked at no further than there is room.
+
+    >>> shown(["a", [1, [2, [3, [4]]]]]), len(shown("x" * 999))
+    ("['a', [1, [2, [...]]]]", 80)
+    """
+    try:
+        text = _REPR.repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxdict, _REPR.maxlist, _REPR.maxtuple, _REPR.maxset = 3, 6, 6, 6, 6
+_REPR.maxstring = _REPR.maxlong = _REPR.maxother = 200
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
