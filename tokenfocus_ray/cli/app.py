@@ -84,6 +84,9 @@ def score(
         str | None,
         typer.Option(help="Folder that relative image paths start from [the manifest's]."),
     ] = None,
+    images_only: Annotated[
+        bool, typer.Option("--images-only", help="Refuse image paths that lead out of --images.")
+    ] = False,
     map_: Annotated[
         list[str] | None,
         typer.Option(
@@ -131,6 +134,7 @@ def score(
         out,
         scoring,
         images=images,
+        images_only=images_only,
         mapping=_pairs(map_ or [], "--map"),
         job=job,
         ensemble=bundle,

@@ -50,6 +50,7 @@ class Source:
         units: In the order of the input.
         fingerprint: Changes with the files' names, sizes, layout and statistics.
         inputs: Parquet files that are to be written before the units are read, by name.
+        confined: Whether only images below the folder that relative paths start from are read.
     """
 
     where: str
@@ -58,6 +59,7 @@ class Source:
     units: tuple[Unit, ...]
     fingerprint: dict[str, Any]
     inputs: dict[str, bytes] = field(default_factory=dict)
+    confined: bool = False
 
     @property
     def n_rows(self) -> int | None:

@@ -76,6 +76,7 @@ def score_manifest(
     config: ScoringConfig | Mapping[str, ScoringConfig],
     *,
     images: str | None = None,
+    images_only: bool = False,
     mapping: Mapping[str, str] | None = None,
     job: JobConfig | None = None,
     ensemble: Ensemble | None = None,
@@ -90,6 +91,8 @@ def score_manifest(
         out: Folder for the Parquet files, local or ``s3://``; every node must reach it.
         config: What to score with; of several backbones, name -> configuration.
         images: Folder that relative image paths start from; each manifest's own by default.
+        images_only: Whether to refuse images outside that folder, row by row; for manifests of
+            strangers, which may name any file that the workers can read.
         mapping: Role -> column name, see :mod:`~tokenfocus_ray.datasets.manifest`.
         job: Workers and pace.
         ensemble: What makes one score of the members', with an interval; see
@@ -132,8 +135,8 @@ def score_manifest(
         )
     return run_job(
         [manifest] if isinstance(manifest, str) else manifest,
-        out, scorers, identity, images=images, mapping=mapping or {}, job=job or JobConfig(),
-        ensemble=ensemble, features=made, overwrite=overwrite,
+        out, scorers, identity, images=images, images_only=images_only, mapping=mapping or {},
+        job=job or JobConfig(), ensemble=ensemble, features=made, overwrite=overwrite,
         retry_unscored=retry_unscored, say=say,
     )  # fmt: skip
 
@@ -145,6 +148,7 @@ def run_job(
     identity: Mapping[str, Any],
     *,
     images: str | None,
+    images_only: bool = False,
     mapping: Mapping[str, str],
     job: JobConfig,
     ensemble: Ensemble | None = None,
@@ -161,6 +165,7 @@ def run_job(
         scorers: What to score with.
         identity: What the scores depend on, beside the input.
         images: See :func:`score_manifest`.
+        images_only: Likewise.
         mapping: Likewise.
         job: Likewise.
         ensemble: Likewise.
@@ -173,6 +178,7 @@ def run_job(
     store = place(out)
     check_outside(store, manifests)
     source = plan_source(manifests, images, mapping, store.child(INPUT))
+    source = replace(source, confined=images_only)
     if ensemble is not None:
         check_features(ensemble, features, source.schema.names)
     everything = {

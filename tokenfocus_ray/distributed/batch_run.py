@@ -166,7 +166,9 @@ class BatchRun:
                 )
             )
         specs = {i: scorer.spec for i, scorer in scorers.items()}
-        prepare = PreparePieces(PrepareStage(columns, specs, ""), Guard(0, attempts))
+        prepare = PreparePieces(
+            PrepareStage(columns, specs, "", self._source.confined), Guard(0, attempts)
+        )
         bare = replace(self._source, units=(), inputs={})
         has_bytes = self._source.has_bytes
         names = tuple(s.name for s in self._scorers)

@@ -71,12 +71,14 @@ class PrepareStage:
         columns: Which column is what.
         image_specs: Backbone -> how it wants its images.
         base: Folder that relative image paths start from.
+        confined: Whether only images below ``base`` are read.
         given_up: Whether rows leave with ``process_died`` instead.
     """
 
     columns: Columns
     image_specs: Mapping[int, ImageSpec]
     base: str
+    confined: bool = False
     given_up: bool = False
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -130,7 +132,8 @@ class PrepareStage:
                 f"the row has no image: column {self.columns.image_uri or self.columns.image!r} is "
                 f"empty; give bytes, a path or a URI",
             )
-        return decode(fetch(str(uri), self.base), where=f"image {str(uri)!r}")
+        data = fetch(str(uri), self.base, confined=self.confined)
+        return decode(data, where=f"image {str(uri)!r}")
 
 
 def _text(value: Any) -> str | None:

@@ -8,6 +8,7 @@ import stat
 
 from tokenfocus_ray.errors import ConfigError, ImageDecodeError
 from tokenfocus_ray.s3 import s3_filesystem, store_failed
+from tokenfocus_ray.schema import MAX_IMAGE_BYTES
 from tokenfocus_ray.storage import Store, public, split_uri
 
 #: What can be given as an image, for messages.
@@ -19,6 +20,7 @@ def fetch(
     base: str | os.PathLike[str] | None = None,
     *,
     where: str = "image",
+    confined: bool = False,
 ) -> bytes:
     """Reads the bytes that a URI names.
 
@@ -27,22 +29,26 @@ def fetch(
         base: The folder, or ``s3://`` prefix, from which a relative path starts; the working folder
             when None.
         where: How messages name the image.
+        confined: Whether only what lies below ``base`` is read, links followed.
 
     Returns:
         The file's bytes, not looked at.
 
     Raises:
         ImageDecodeError: image_missing, image_not_a_file, image_unreadable (no permission, an I/O
-            error, another scheme), or storage (the object store failed, which says nothing about
-            the image).
+            error, another scheme), image_too_large (for any image), image_outside, or storage (the
+            object store failed, which says nothing about the image).
         ConfigError: the settings of S3 are wrong.
     """
     label = f"{where} {short(uri)}"
     place = _place(uri, label)
     if not place:
         raise ImageDecodeError("image_missing", f"{where} is missing (an empty path); give {WAYS}")
-    if base is not None and isinstance(place, str):
-        place = _below(_place(base, f"{label}: its base folder {short(base)}"), place)
+    if base is not None:
+        folder = _place(base, f"{label}: its base folder {short(base)}")
+        place = _below(folder, place) if isinstance(place, str) else place
+        if confined:
+            place = _inside(folder, place, label)
     return _read_local(place, label) if isinstance(place, str) else _read_store(place, label)
 
 
@@ -82,14 +88,50 @@ def _below(base: str | Store, path: str) -> str | Store:
     return Store(f"s3://{root}", base.filesystem, root)
 
 
+def _inside(folder: str | Store, place: str | Store, label: str) -> str | Store:
+    """The place with its links followed.
+
+    Raises:
+        ImageDecodeError: image_outside.
+    """
+    found: str | Store | None = None
+    if isinstance(folder, str) and isinstance(place, str):
+        try:
+            top, real = os.path.realpath(folder), os.path.realpath(place)
+        except (OSError, ValueError) as error:
+            raise _unreadable(label, error) from error
+        found = real if os.path.commonpath([top, real]) == top else None
+    elif isinstance(folder, Store) and isinstance(place, Store):
+        names = (place.root, posixpath.normpath(place.root))  # some servers take ".." for a step
+        found = place if all(name.startswith(f"{folder.root}/") for name in names) else None
+    if found is None:
+        base = folder if isinstance(folder, str) else folder.uri
+        raise ImageDecodeError(
+            "image_outside",
+            f"{label} leads out of the folder {short(base)}, and only what lies in it may be read; "
+            "move the image there, or leave --images-only out",
+        )
+    return found
+
+
+def _check_bytes(size: int, label: str) -> None:
+    if size > MAX_IMAGE_BYTES:
+        raise ImageDecodeError(
+            "image_too_large",
+            f"{label} has {size} bytes, the limit is {MAX_IMAGE_BYTES}; shrink it first",
+        )
+
+
 def _read_local(path: str, label: str) -> bytes:
     try:
-        kind = os.stat(path).st_mode
+        found = os.stat(path)
+        kind = found.st_mode
         if not stat.S_ISREG(kind):  # asked before opening: opening a pipe would wait for ever
             seen = "a directory" if stat.S_ISDIR(kind) else "no regular file"
             raise ImageDecodeError(
                 "image_not_a_file", f"{label} is {seen}; give the path of an image file"
             )
+        _check_bytes(found.st_size, label)
         with open(path, "rb") as file:
             return file.read()
     except ImageDecodeError:
@@ -97,19 +139,26 @@ def _read_local(path: str, label: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _missing(label, os.path.abspath(path)) from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise ImageDecodeError(
-            "image_unreadable",
-            f"{label} cannot be read ({reason}); check the path, its permissions and the disk",
-        ) from error
+        raise _unreadable(label, error) from error
+
+
+def _unreadable(label: str, error: Exception) -> ImageDecodeError:
+    reason = getattr(error, "strerror", None) or error
+    return ImageDecodeError(
+        "image_unreadable",
+        f"{label} cannot be read ({reason}); check the path, its permissions and the disk",
+    )
 
 
 def _read_store(store: Store, label: str) -> bytes:
     try:
         with store.filesystem.open_input_file(store.root) as file:
+            _check_bytes(file.size(), label)
             return file.read()
     except FileNotFoundError as error:
         raise _missing(label, store.uri) from error
+    except ImageDecodeError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a key that cannot be
         cause, remedy = store.explain(error)
         message = f"{label} cannot be read ({cause}); {remedy}"

@@ -20,6 +20,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
@@ -29,6 +30,7 @@ from PIL import ExifTags, Image
 
 from tokenfocus_ray.errors import ImageDecodeError
 from tokenfocus_ray.scoring.fetch import WAYS, fetch, short
+from tokenfocus_ray.scoring.looks import kind_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,12 +111,17 @@ def decode(source: ImageSource | None, *, where: str = "image") -> NDArray[np.ui
     except Exception as error:  # decoders of damaged bytes raise nearly anything
         raise ImageDecodeError(
             "image_corrupt",
-            f"{where} is damaged or cut off ({type(error).__name__}: {error}); "
-            "fetch or write it again",
+            f"{where} is damaged or cut off ({_reason(error)}); fetch or write it again",
         ) from error
     raise ImageDecodeError(
         "image_corrupt", f"{where} is a {type(source).__name__}: {source!r:.80}; give {WAYS}"
     )
+
+
+def _reason(error: Exception) -> str:
+    """What a decoder says, but for pieces of the file, which some of them quote."""
+    quotes = re.search(r"\bb['\"]", str(error))
+    return type(error).__name__ if quotes else f"{type(error).__name__}: {error}"
 
 
 def _is_tensor(source: object) -> TypeGuard[Tensor]:
@@ -129,7 +136,7 @@ def _open(data: bytes, where: str) -> Image.Image:
         factory, accept = Image.OPEN[name]
         if accept is not None and accept(start) is True:
             return factory(io.BytesIO(data), "")
-    fault = f"starts with {start!r}, which is no format that can be read" if data else "is empty"
+    fault = f"is no image that can be read: it looks like {kind_of(data)}" if data else "is empty"
     raise ImageDecodeError("image_corrupt", f"{where} {fault}; give one of {', '.join(FORMATS)}")
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
         "--backbone",
         "--adapter",
         "--images",
+        "--images-only",
         "--map",
         "--config",
         "--max-visual-tokens",
@@ -222,7 +223,15 @@ def test_options_win_over_the_configuration_file(
 
     monkeypatch.setattr("tokenfocus_ray.distributed.batch.score_manifest", score_manifest)
     arguments = ["--config", str(path), "--backbone", "b", "--adapter", "m0=a=b", "--overwrite"]
-    arguments += ["--map", "prompt=caption", "--workers", "2", "--images", "pictures"]
+    arguments += [
+        "--map",
+        "prompt=caption",
+        "--workers",
+        "2",
+        "--images",
+        "pictures",
+        "--images-only",
+    ]
     arguments += ["--retry-unscored"]
     result = CliRunner().invoke(app, ["score", "m.csv", "n.csv", "--out", "out", *arguments])
     assert (result.exit_code, result.output) == (0, "half\ndone\n")
@@ -235,6 +244,7 @@ def test_options_win_over_the_configuration_file(
         "manifest": ["m.csv", "n.csv"],
         "out": "out",
         "images": "pictures",
+        "images_only": True,
         "mapping": {"prompt": "caption"},
         "ensemble": None,
         "overwrite": True,

@@ -415,3 +415,16 @@ def test_rows_without_elements_or_members() -> None:
 
 def test_no_rows() -> None:
     assert rows_to_table([]).schema == SCORE_SCHEMA
+
+
+def test_images_outside_their_folder_are_refused_where_asked(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    data = png()
+    (tmp_path / "outside.png").write_bytes(data)
+    (tmp_path / "images" / "inside.png").write_bytes(data)
+    table = pa.table({"prompt": ["a", "b"], "path": ["inside.png", "../outside.png"]})
+    columns = find_columns(table.column_names, {}, "m")
+    for confined, codes in ((False, [None, None]), (True, [None, "image_outside"])):
+        stage = PrepareStage(columns, {0: SPEC}, str(tmp_path / "images"), confined)
+        prepared = stage(table)["tokenfocus_prepared_0"].to_pylist()
+        assert [row["error_code"] for row in prepared] == codes

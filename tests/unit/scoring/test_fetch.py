@@ -102,3 +102,75 @@ def test_absolute_path_beside_an_s3_base(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "a.bin").write_bytes(b"abc")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     assert fetch(str(tmp_path / "a.bin"), "s3://bucket") == b"abc"
+
+
+OUTSIDE = (
+    "image {!r} leads out of the folder {!r}, and only what lies in it may be read; move the image "
+    "there, or leave --images-only out"
+)
+
+
+def test_paths_that_lead_out_are_refused_when_confined(tmp_path: Path) -> None:
+    """Up, absolute, by a link to a file or a folder; whether the file is there is not told."""
+    base, beside = tmp_path / "images", tmp_path / "images2"
+    base.mkdir()
+    beside.mkdir()
+    (beside / "s.bin").write_bytes(b"secret")
+    (base / "link.bin").symlink_to(beside / "s.bin")
+    (base / "folder").symlink_to(beside)
+    for name in ("../images2/s.bin", str(beside / "s.bin"), (beside / "s.bin").as_uri(), "link.bin",
+                 "folder/s.bin", "../gone.bin", "/etc/passwd", "s3://bucket/a.png"):  # fmt: skip
+        with pytest.raises(ImageDecodeError) as caught:
+            fetch(name, base, confined=True)
+        assert caught.value.code == "image_outside"
+        assert str(caught.value) == OUTSIDE.format(name, str(base))
+    assert fetch("folder/s.bin", base) == b"secret"
+
+
+def test_what_lies_below_is_read_when_confined(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.bin").write_bytes(b"abc")
+    (tmp_path / "link.bin").symlink_to("sub/a.bin")
+    for base in (tmp_path, tmp_path.as_uri(), f"{tmp_path}/sub/.."):
+        for name in ("sub/a.bin", "sub/../sub/a.bin", "link.bin", str(tmp_path / "sub/a.bin")):
+            assert fetch(name, base, confined=True) == b"abc"
+    with pytest.raises(ImageDecodeError) as caught:
+        fetch("a\0b", tmp_path, confined=True)
+    assert caught.value.code == "image_unreadable"
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("a.png", True),
+        ("x/../a.png", True),
+        ("s3://bucket/base/x/a.png", True),
+        ("../a.png", False),
+        ("../base2/a.png", False),
+        ("s3://bucket/base/../a.png", False),
+        ("s3://other/base/a.png", False),
+        ("/etc/passwd", False),
+    ],
+)
+def test_keys_outside_the_prefix_are_refused_when_confined(
+    name: str, inside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenfocus_ray.scoring.fetch._read_store", lambda store, label: b"abc")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    if inside:
+        assert fetch(name, "s3://bucket/base", confined=True) == b"abc"
+        return
+    with pytest.raises(ImageDecodeError) as caught:
+        fetch(name, "s3://bucket/base", confined=True)
+    assert str(caught.value) == OUTSIDE.format(name, "s3://bucket/base")
+
+
+def test_a_file_that_claims_40_gb_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "a.png", "wb") as file:
+        file.truncate(40 * 10**9)
+    with pytest.raises(ImageDecodeError) as caught:
+        fetch("a.png", tmp_path)
+    assert caught.value.code == "image_too_large"
+    assert str(caught.value) == (
+        "image 'a.png' has 40000000000 bytes, the limit is 536870912; shrink it first"
+    )

@@ -308,9 +308,31 @@ def test_text_named_jpg(tmp_path: Path) -> None:
     error = failure(str(path), where="row 7: image")
     assert error.code == "image_corrupt"
     assert str(error) == (
-        f"row 7: image {str(path)!r} (26 bytes) starts with b'<html>404 not fo', "
-        f"which is no format that can be read; give one of {KNOWN}"
+        f"row 7: image {str(path)!r} (26 bytes) is no image that can be read: it looks like a web "
+        f"page (HTML); give one of {KNOWN}"
     )
+
+
+def test_no_content_of_a_file_that_is_no_image_stands_in_the_message() -> None:
+    """A manifest of a stranger's may name any file; its message is written to the output."""
+    secret = b"root:x:0:0:root:/root:/bin/bash\n"
+    assert str(failure(secret)) == (
+        f"image (32 bytes) is no image that can be read: it looks like text; give one of {KNOWN}"
+    )
+    for start in (
+        b"",
+        b"P6\n",
+        b"P3 ",
+        b"P1\n",
+        b"Pf\n",
+        b"BM",
+        b"II*\0",
+        b"GIF89a",
+        b"\xff\xd8\xff",
+    ):
+        message = str(failure(start + secret))
+        assert "root" not in message
+        assert "bash" not in message
 
 
 def test_file_name_does_not_decide(tmp_path: Path) -> None:
