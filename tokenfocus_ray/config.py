@@ -301,7 +301,8 @@ class OptimizerConfig(_Frozen):
         warmup: Share of the steps that warm up.
         weight_decay: AdamW's.
         max_grad_norm: Gradients are scaled down to this norm.
-        patience: Epochs without a better validation SRCC before a member stops.
+        patience: Epochs without a better validation score before a member stops; see
+            :mod:`~tokenfocus_ray.training.validation`.
     """
 
     epochs: int = Field(default=3, ge=1)

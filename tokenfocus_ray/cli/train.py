@@ -17,6 +17,7 @@ def run_plan(config: TrainConfig) -> None:
     from rich.table import Table
 
     from tokenfocus_ray.distributed.train import plan_training
+    from tokenfocus_ray.training.validation import warnings
 
     plans = plan_training(config)
     backbones = Table("backbone", title="A worker")
@@ -41,6 +42,8 @@ def run_plan(config: TrainConfig) -> None:
         "estimate of what a worker's device holds.",
         highlight=False,
     )
+    for line in warnings({p.name: p.choice for p in plans}):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def run_train(config: TrainConfig, out: str) -> TrainSummary:

@@ -53,6 +53,7 @@ from tokenfocus_ray.storage import Store
 from tokenfocus_ray.training.bags import make_bags, member_name
 from tokenfocus_ray.training.oof import merge_out_of_fold
 from tokenfocus_ray.training.schedule import Schedule
+from tokenfocus_ray.training.validation import CRITERIA, choices, warnings
 
 if TYPE_CHECKING:
     from tokenfocus_ray.training.plan import MemberPlan  # needs torch, which only a plan does
@@ -152,6 +153,8 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
         _say_skipped(skipped, store, say)
         jobs = member_jobs(config, samples, store, sources, specs)
         _check_shares(jobs)
+        for line in warnings({job.name: job.choice for job in jobs}):
+            say(line)
         failed = _Fleet(jobs, manifest.base, say).run()
         if failed:
             name, error = next(iter(failed.items()))
@@ -222,6 +225,7 @@ def member_jobs(
     groups: list[Any] = samples["group"].to_pylist()
     bags = make_bags(groups, config.bags)
     options = config.optimizer
+    decided = choices(samples, bags, config)
     return [
         MemberJob(
             member_name(backbone, bag.index),
@@ -239,9 +243,10 @@ def member_jobs(
                 by_prompt=config.loss.rank > 0,
             ),
             store,
+            choice,
         )
         for backbone in config.backbones
-        for bag in bags
+        for bag, choice in zip(bags, decided, strict=True)
     ]
 
 
@@ -344,16 +349,18 @@ class _Fleet:
             # each epoch's end, else the latest step
             shown = [r for r in new if "validation_srcc" in r] or new[-1:]
             for record in shown:
-                self._say(f"{job.name}: {_progress_line(record, job.schedule)}")
+                self._say(f"{job.name}: {_progress_line(record, job)}")
             self._seen[job.name] = records[-1]["step"]
 
 
-def _progress_line(record: Mapping[str, Any], schedule: Schedule) -> str:
+def _progress_line(record: Mapping[str, Any], job: MemberJob) -> str:
     pace = record["seconds"] / record["step"]
-    left = pace * (schedule.n_steps - record["step"])
-    text = f"step {record['step']}/{schedule.n_steps} loss {record['loss']:.3f}"
-    if record.get("validation_srcc") is not None:
-        text += f" validation SRCC {record['validation_srcc']:.3f}"
+    left = pace * (job.schedule.n_steps - record["step"])
+    text = f"step {record['step']}/{job.schedule.n_steps} loss {record['loss']:.3f}"
+    criterion = job.choice.criterion
+    value = record.get(f"validation_{criterion}")
+    if value is not None:
+        text += f" validation {CRITERIA[criterion]} {value:.3f}"
     return f"{text} {pace:.2f} s a step, at most {left / 60:.1f} min left"
 
 

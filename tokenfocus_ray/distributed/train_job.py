@@ -6,13 +6,16 @@ Light on purpose: a run has half a dozen processes, and only the workers need to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenfocus_ray.backbones.base import ImageSpec, Source
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.training.bags import Bag
 from tokenfocus_ray.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from tokenfocus_ray.training.validation import Choice
 
 #: Written last into a member's folder: it is finished.
 MEMBER_FILE = "member.json"
@@ -34,6 +37,7 @@ class MemberJob:
         bag: Whose samples are whose.
         schedule: Its steps.
         run: The run's folder.
+        choice: What chooses its best epoch.
     """
 
     name: str
@@ -44,6 +48,7 @@ class MemberJob:
     bag: Bag
     schedule: Schedule
     run: Store
+    choice: Choice
 
     @property
     def folder(self) -> Store:

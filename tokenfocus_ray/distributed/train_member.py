@@ -29,7 +29,6 @@ from tokenfocus_ray.distributed.train_job import (
     METRICS_FILE,
     MemberJob,
 )
-from tokenfocus_ray.evaluation import correlations, element_accuracy
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.prompt import asked
 from tokenfocus_ray.storage import Store
@@ -39,11 +38,12 @@ from tokenfocus_ray.training.learner import Learner
 from tokenfocus_ray.training.objective import Example
 from tokenfocus_ray.training.samples import SAMPLE_COLUMNS, labels_of, vocabularies
 from tokenfocus_ray.training.schedule import early_stop
+from tokenfocus_ray.training.validation import epoch_score, measure, validation_loss
 
 STATE_FILE = "state.pt"
 #: Seconds between writes of the metrics, and steps between records of them.
 METRICS_SECONDS, METRICS_STEPS = 5.0, 5
-#: Validation score of a checkpoint within an epoch: it is kept as the latest only.
+#: Score of a checkpoint within an epoch, below any of an epoch's end: kept as the latest only.
 NOT_VALIDATED = -2.0
 
 
@@ -54,7 +54,7 @@ class Progress:
     Attributes:
         steps: Steps done.
         seconds: Time spent training, all starts together.
-        scores: Validation SRCC of each epoch.
+        scores: Validation score of each epoch, see ``epoch_score``.
         records: The metrics so far.
     """
 
@@ -185,10 +185,11 @@ class _Run:
         return [share[i] for i in range(n) for share in shares if i < len(share)]
 
     def _validate(self) -> dict[str, float]:
-        measured = measure(self._predict("validation"))
-        score = measured["srcc"]
-        self.progress.scores.append(score if math.isfinite(score) else -1.0)
-        return {f"validation_{name}": value for name, value in measured.items()}
+        scored = self._predict("validation")
+        figures = measure(scored)
+        figures["loss"] = validation_loss(scored, self.levels, self.config.loss)
+        self.progress.scores.append(epoch_score(self.job.choice.criterion, figures))
+        return {f"validation_{name}": value for name, value in figures.items()}
 
     def _checkpoint(self, record: dict[str, Any]) -> None:
         """To the run's storage; Ray keeps the best and the latest."""
@@ -262,6 +263,7 @@ class _Run:
         cuda = self.backbone.device.type == "cuda"
         gpus = (1.0 if options.gpus is None else options.gpus) if cuda else 0.0
         each = job.schedule.steps_per_epoch
+        (chosen,) = (r for r in self.progress.records if r["step"] == best)
         folder.write_json(
             MEMBER_FILE,
             {
@@ -271,7 +273,8 @@ class _Run:
                 "steps": self.progress.steps,
                 "best_step": best,
                 "best_epoch": best // each,
-                "validation_srcc": max(self.progress.scores),
+                "criterion": job.choice.criterion,
+                "validation_srcc": _number(chosen["validation_srcc"]),
                 "out_of_fold": {k: _number(v) for k, v in measure(held_out).items()},
                 "n_train": len(job.bag.train),
                 "n_held_out": len(job.bag.held_out),
@@ -280,26 +283,6 @@ class _Run:
                 "gpu_hours": self.progress.seconds / 3600 * gpus * self.workers,
             },
         )
-
-
-def measure(scored: Sequence[tuple[ScoreRow, SampleLabels]]) -> dict[str, float]:
-    """SRCC and PLCC of the total, accuracy of the elements; NaN where there is nothing to compare.
-
-    Args:
-        scored: Score rows with their labels.
-    """
-    total = correlations([r.score for r, _ in scored], [label.total.mean for _, label in scored])
-    pairs = [
-        (score, label.mean)
-        for row, labels in scored
-        for score, label in zip(row.element_scores, labels.elements, strict=True)
-    ]
-    accuracy = element_accuracy([p[0] for p in pairs], [p[1] for p in pairs])
-    return {
-        "srcc": total.srcc,
-        "plcc": total.plcc,
-        "element_accuracy": accuracy.accuracy,
-    }
 
 
 def _number(value: float) -> float | None:

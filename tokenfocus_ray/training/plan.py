@@ -21,6 +21,7 @@ from tokenfocus_ray.training.adapter import attach, count, trainable
 from tokenfocus_ray.training.bags import make_bags, member_name
 from tokenfocus_ray.training.samples import check_ranked, index_samples
 from tokenfocus_ray.training.schedule import Schedule
+from tokenfocus_ray.training.validation import Choice, choices
 
 #: Bytes of a trained value: itself, its gradient, and AdamW's two moments, all in float32.
 TRAINED_BYTES = 16
@@ -47,6 +48,7 @@ class MemberPlan:
         parameters: Values in all.
         memory_gib: Estimate of what a worker's device holds, in GiB.
         checkpoint_gib: Size of a checkpoint, of which the best and the latest are kept.
+        choice: What chooses the best epoch.
     """
 
     name: str
@@ -59,6 +61,7 @@ class MemberPlan:
     parameters: int
     memory_gib: float
     checkpoint_gib: float
+    choice: Choice
 
 
 def plan_members(
@@ -79,11 +82,12 @@ def plan_members(
     check_ranked(samples, config)
     groups: list[Any] = samples["group"].to_pylist()
     bags = make_bags(groups, config.bags)
+    decided = choices(samples, bags, config)
     options = config.optimizer
     plans = []
     for name, run in config.backbones.items():
         trained, parameters, memory = footprint(config, name, run)
-        for bag in bags:
+        for bag, choice in zip(bags, decided, strict=True):
             schedule = Schedule(
                 bag.train, tuple(groups), options.epochs, options.batch_size, config.bags.seed
             )
@@ -99,6 +103,7 @@ def plan_members(
                     parameters,
                     memory / GIB,
                     trained * 12 / GIB,
+                    choice,
                 )
             )
     return plans

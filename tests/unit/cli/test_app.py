@@ -317,6 +317,11 @@ def test_plan_starts_and_writes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pat
     for bag in range(2):
         assert [f"tiny-internvl-bag{bag}", "2", "2", "4", "2"] in cells
     (sizes,) = (row for row in cells if row[:1] == ["tiny-internvl"])
+    assert lines[-1] == (
+        "warning: tiny-internvl-bag0, tiny-internvl-bag1: only 2 of the validation images have a "
+        "total rating, so there is no validation SRCC and the validation loss chooses the best "
+        "epoch; raise bags.validation or rate more images if that is not meant"
+    )
     # 14 numbers a unit of rank: 8 squares of 128, 6 sides of 384, in four layers
     trained = 4 * 2 * (4 * 2 * 128 + 3 * (128 + 384))
     assert sizes[2] == f"{trained:,}"
