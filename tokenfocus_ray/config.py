@@ -351,6 +351,7 @@ class TrainConfig(_Frozen):
         data: Manifest with labels: Parquet, ``.jsonl``, or EvalMuse's ``.json``; local or s3://.
         images: Folder that relative image paths start from; the manifest's own by default.
         map: Role -> column name, see :mod:`~tokenfocus_ray.datasets.manifest`.
+        encoding: Of a text manifest without a byte order mark, as Python names it; None: UTF-8.
         test: Manifest whose prompts must not be among the training prompts.
         backbones: Name, folder or hub id -> options; a list of names takes the defaults.
         bags: Who trains on what.
@@ -369,6 +370,7 @@ class TrainConfig(_Frozen):
     data: UserPath = Field(min_length=1)
     images: UserPath | None = None
     map: dict[str, str] = Field(default_factory=dict)
+    encoding: str | None = None
     test: UserPath | None = None
     backbones: dict[UserPath, BackboneRun] = Field(min_length=1)
     bags: BagsConfig = BagsConfig()
@@ -436,7 +438,16 @@ class TrainConfig(_Frozen):
         Resources, the pace of checkpoints and where the data lies (its content is compared) may
         change between launches.
         """
-        free = {"data", "images", "map", "test", "parallel", "checkpoint_steps", "max_failures"}
+        free = {
+            "data",
+            "images",
+            "map",
+            "encoding",
+            "test",
+            "parallel",
+            "checkpoint_steps",
+            "max_failures",
+        }
         pace = {"workers", "gpus", "cpus", "memory_gib", "strategy", "token_budget"}
         pace |= {"gradient_checkpointing", "revision"}  # the commit is compared as the weights
         values = self.model_dump(

@@ -219,6 +219,7 @@ def test_training_defaults() -> None:
         "data": "d",
         "images": None,
         "map": {},
+        "encoding": None,
         "test": None,
         "backbones": {
             "tiny": {
@@ -322,8 +323,8 @@ def test_training_dump_and_parse_round_trip() -> None:
         (
             {"xyz": 3},
             "unknown key 'xyz'. Known: backbones, bags, checkpoint_steps, data, "
-            "element_levels, images, lora, loss, map, max_failures, normalization, optimizer, "
-            "parallel, structure, test, total_levels.",
+            "element_levels, encoding, images, lora, loss, map, max_failures, normalization, "
+            "optimizer, parallel, structure, test, total_levels.",
         ),
     ],
     ids=["model", "optional model", "mapping", "mapping with the name of a key", "top"],
@@ -417,8 +418,8 @@ def test_every_nested_problem_is_told_at_once() -> None:
         "t.yaml: data: Field required; loss.kl = -1: Input should be greater than or equal to 0; "
         "unknown key 'loss.rnk'. Did you mean 'rank'? Known: elements, first_token, kl, rank, "
         "regression, regression_kind, unsure, whole_answer.; unknown key 'bag'. Did you mean "
-        "'bags'? Known: backbones, bags, checkpoint_steps, data, element_levels, images, lora, "
-        "loss, map, max_failures, normalization, optimizer, parallel, structure, test, "
+        "'bags'? Known: backbones, bags, checkpoint_steps, data, element_levels, encoding, images, "
+        "lora, loss, map, max_failures, normalization, optimizer, parallel, structure, test, "
         "total_levels."
     )
 

@@ -94,6 +94,12 @@ def score(
             help="ROLE=COLUMN. Roles: prompt, image, image_uri, elements, prompt_type, sample_id.",
         ),
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of captions and text manifests, such as latin-1 [utf-8].")
+    ] = None,
+    no_quotes: Annotated[
+        bool, typer.Option("--no-quotes", help="Quotes in .csv and .tsv are part of the text.")
+    ] = False,
     config: Annotated[
         str | None, typer.Option(help="YAML of ScoringConfig, and of JobConfig under 'job'.")
     ] = None,
@@ -136,6 +142,8 @@ def score(
         images=images,
         images_only=images_only,
         mapping=_pairs(map_ or [], "--map"),
+        encoding=encoding,
+        quotes=not no_quotes,
         job=job,
         ensemble=bundle,
         overwrite=overwrite,

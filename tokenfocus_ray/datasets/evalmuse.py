@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE, decode_file, make_valid
 from tokenfocus_ray.errors import ManifestError, OutputError
 from tokenfocus_ray.schema import ELEMENT_TYPE, Element, sample_id
 from tokenfocus_ray.storage import Store
@@ -52,24 +53,34 @@ EVALMUSE_SCHEMA = pa.schema(
 _INT_FIELDS = ("promt_meaningless", "split_confidence", "attribute_confidence")
 
 
-def read_evalmuse(path: str, images_root: str | None = None) -> pa.Table:
+def read_evalmuse(
+    path: str, images_root: str | None = None, encoding: str | None = None
+) -> pa.Table:
     """Reads an EvalMuse JSON file.
 
     Args:
         path: Local path or URI (``s3://``, ``gs://``, ...) of the file.
         images_root: Folder or URI that ``img_path`` is relative to; without it ``image_uri`` is
             ``img_path`` itself.
+        encoding: Of the file; None: UTF-8, or what its byte order mark says.
 
     Returns:
-        A table with :data:`EVALMUSE_SCHEMA`, one row for each record, in the file's order.
+        A table with :data:`EVALMUSE_SCHEMA`, one row for each record, in the file's order. Where
+        a text is not valid Unicode, it is written out, and the columns ``ERROR_CODE`` and
+        ``ERROR_MESSAGE`` say so.
 
     Raises:
         ManifestError: when the file cannot be read or a record is malformed; names file, record,
             field, value and remedy.
     """
-    records = _load(path)
+    records = _load(path, encoding)
     rows = [_row(record, f"{path}: record {i}", images_root) for i, record in enumerate(records)]
-    return pa.Table.from_pylist(rows, schema=EVALMUSE_SCHEMA)
+    rows = [make_valid(row, ("prompt", "image_uri", "elements", "prompt_type")) for row in rows]
+    schema = EVALMUSE_SCHEMA
+    if any(ERROR_CODE in row for row in rows):
+        for name in (ERROR_CODE, ERROR_MESSAGE):
+            schema = schema.append(pa.field(name, pa.string()))
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 def write_evalmuse(table: pa.Table, path: str) -> None:
@@ -97,13 +108,15 @@ def write_evalmuse(table: pa.Table, path: str) -> None:
         raise OutputError(f"cannot write {path}: {error}; choose a writable path") from None
 
 
-def _load(path: str) -> list[Any]:
+def _load(path: str, encoding: str | None) -> list[Any]:
     try:
-        text = Store.of(path).read_bytes() if "://" in path else Path(path).read_bytes()
-        records = json.loads(text)
+        data = Store.of(path).read_bytes() if "://" in path else Path(path).read_bytes()
+        records = json.loads(decode_file(data, encoding, path))
+    except ManifestError:
+        raise
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error}); check the path") from None
-    except ValueError as error:  # JSON and Unicode errors
+    except (ValueError, RecursionError) as error:  # no JSON; nested deeply
         raise ManifestError(
             f"{path}: not JSON ({error}); give EvalMuse's train_list.json or test.json"
         ) from None

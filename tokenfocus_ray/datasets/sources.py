@@ -11,7 +11,7 @@ import json
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -23,9 +23,17 @@ from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.manifest import CONVENTIONS, find_columns
 from tokenfocus_ray.datasets.names import is_image
 from tokenfocus_ray.datasets.tars import TAR_COLUMNS, tar_schema
+from tokenfocus_ray.datasets.text import (
+    ERROR_CODE,
+    ERROR_MESSAGE,
+    PLAIN,
+    TextOptions,
+    decode_text,
+    make_valid,
+)
 from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Source, Unit
-from tokenfocus_ray.errors import ManifestError
+from tokenfocus_ray.errors import ManifestError, RowError
 from tokenfocus_ray.storage import Store, public, split_uri
 
 #: Endings of image files, in folders and tar shards.
@@ -60,6 +68,7 @@ def plan_source(
     images: str | None,
     mapping: Mapping[str, str],
     keep: Store,
+    text: TextOptions = PLAIN,
 ) -> Source:
     """Finds all files, checks their columns and cuts them into units.
 
@@ -68,6 +77,7 @@ def plan_source(
         images: Folder that relative image paths start from; each manifest's own by default.
         mapping: Role -> column name.
         keep: Where text manifests will lie as Parquet.
+        text: How text is read.
 
     Raises:
         ManifestError: a manifest is missing, empty, unreadable, of no known form, or lacks columns.
@@ -77,7 +87,7 @@ def plan_source(
         images = _check_folder(images)
     files: list[File] = []
     for number, uri in enumerate(manifests):
-        files += files_of(uri, images, mapping, keep.child(f"{number}.parquet"))
+        files += files_of(uri, images, mapping, keep.child(f"{number}.parquet"), text)
     kinds = {PurePosixPath(f.uri).suffix for f in files}
     if len(kinds) > 1:
         raise ManifestError(
@@ -85,9 +95,8 @@ def plan_source(
             f"job, since their columns differ; score them one after another"
         )
     where = ", ".join(map(public, manifests))
-    return (
-        _of_tars(files, mapping, where) if kinds == {".tar"} else _of_parquet(files, mapping, where)
-    )
+    made = _of_tars if kinds == {".tar"} else _of_parquet
+    return replace(made(files, mapping, where), encoding=text.encoding)
 
 
 def _check_folder(uri: str) -> str:
@@ -107,7 +116,11 @@ def _unreadable(store: Store, error: Exception) -> ManifestError:
 
 
 def files_of(
-    uri: str, images: str | None, mapping: Mapping[str, str] | None, keep: Store
+    uri: str,
+    images: str | None,
+    mapping: Mapping[str, str] | None,
+    keep: Store,
+    text: TextOptions = PLAIN,
 ) -> list[File]:
     """The Parquet files or tar shards that a manifest is, or becomes.
 
@@ -116,6 +129,7 @@ def files_of(
         images: Folder that relative image paths start from; None: that of the manifest.
         mapping: Role -> column name; None: a table of scores, in which no column has a role.
         keep: Where a text manifest will lie as Parquet.
+        text: How text is read.
 
     Raises:
         ManifestError: there is nothing to read.
@@ -126,7 +140,7 @@ def files_of(
         if info.type == fs.FileType.NotFound:
             raise ManifestError(f"manifest {public(uri)!r} does not exist")
         if info.type == fs.FileType.Directory:
-            return _files_below(store, images, mapping, keep)
+            return _files_below(store, images, mapping, keep, text)
     except OSError as error:
         raise _unreadable(store, error) from error
     base = images or _parent(store.uri)
@@ -134,7 +148,7 @@ def files_of(
     if suffix in (".parquet", ".tar"):
         return [File(_anywhere(store), base, info.size)]
     if suffix in TEXTS:
-        return [_as_parquet(_read_text(store, mapping), base, keep)]
+        return [_as_parquet(_read_text(store, mapping, text), base, keep)]
     raise ManifestError(
         f"manifest {public(uri)!r}: cannot tell its format from {suffix!r}; wanted {FORMS}"
     )
@@ -153,7 +167,11 @@ def _parent(uri: str) -> str:
 
 
 def _files_below(
-    folder: Store, images: str | None, mapping: Mapping[str, str] | None, keep: Store
+    folder: Store,
+    images: str | None,
+    mapping: Mapping[str, str] | None,
+    keep: Store,
+    text: TextOptions,
 ) -> list[File]:
     """What a folder holds, the first that is there: tar shards, captioned images, Parquet, text."""
     selector = fs.FileSelector(folder.root, recursive=True)
@@ -173,35 +191,45 @@ def _files_below(
     pictures = [n for n in names if PurePosixPath(n).suffix.lower() in IMAGES]
     captions = {str(PurePosixPath(n).with_suffix("")) for n in by_suffix.get(".txt", ())}
     if any(str(PurePosixPath(n).with_suffix("")) in captions for n in pictures):
-        return [_as_parquet(_captioned(folder, pictures, captions), base, keep)]
+        return [_as_parquet(_captioned(folder, pictures, captions, text.encoding), base, keep)]
     if parquet := by_suffix.get(".parquet"):
         return [File(_anywhere(folder.child(n)), base, found[n]) for n in parquet]
     texts = [n for s in (".csv", ".tsv", ".jsonl") for n in by_suffix.get(s, ())]
     if len(texts) == 1:
-        return [_as_parquet(_read_text(folder.child(texts[0]), mapping), base, keep)]
+        return [_as_parquet(_read_text(folder.child(texts[0]), mapping, text), base, keep)]
     several = f"; it holds several manifests, name one: {texts[:5]}" if texts else ""
     raise ManifestError(f"folder {public(folder.uri)!r}: wanted {FORMS}{several}")
 
 
-def _captioned(folder: Store, pictures: Sequence[str], captions: set[str]) -> pa.Table:
+def _captioned(
+    folder: Store, pictures: Sequence[str], captions: set[str], encoding: str | None
+) -> pa.Table:
     """Images with the text beside each; without one, the row has no prompt."""
 
-    def prompt(name: str) -> str | None:
+    def row(name: str) -> dict[str, Any]:
         stem = str(PurePosixPath(name).with_suffix(""))
-        if stem not in captions:
-            return None
-        return folder.read_bytes(f"{stem}.txt").decode("utf-8", "replace").strip()
+        found: dict[str, Any] = {"image_uri": name, "prompt": None}
+        if stem in captions:
+            data = folder.read_bytes(f"{stem}.txt")
+            try:
+                found["prompt"] = decode_text(data, encoding, f"{stem}.txt").strip()
+            except RowError as error:
+                found |= {ERROR_CODE: error.code, ERROR_MESSAGE: error.message}
+        return make_valid(found, ["image_uri"])
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        prompts = list(pool.map(prompt, pictures))
-    return pa.table(
-        {"image_uri": pa.array(pictures, pa.string()), "prompt": pa.array(prompts, pa.string())}
-    )
+        rows = list(pool.map(row, pictures))
+    errors = (ERROR_CODE, ERROR_MESSAGE) if any(ERROR_CODE in r for r in rows) else ()
+    schema = pa.schema(dict.fromkeys(("image_uri", "prompt", *errors), pa.string()))
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _read_text(store: Store, mapping: Mapping[str, str] | None) -> pa.Table:
+def _read_text(store: Store, mapping: Mapping[str, str] | None, text: TextOptions) -> pa.Table:
     is_evalmuse = store.root.endswith(".json")
-    table = read_evalmuse(store.uri) if is_evalmuse else read_small(store, mapping)
+    if is_evalmuse:
+        table = read_evalmuse(store.uri, encoding=text.encoding)
+    else:
+        table = read_small(store, mapping, text)
     if table.num_rows == 0:
         raise ManifestError(f"manifest {public(store.uri)!r} has no rows")
     return table

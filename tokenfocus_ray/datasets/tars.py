@@ -19,7 +19,14 @@ from typing import Any, Self, cast
 import pyarrow as pa
 
 from tokenfocus_ray.datasets.names import IMAGE_ENDINGS, is_hidden, is_image, tar_key
-from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE, decode_text, is_valid, readable
+from tokenfocus_ray.datasets.text import (
+    ERROR_CODE,
+    ERROR_MESSAGE,
+    as_text,
+    decode_text,
+    is_valid,
+    readable,
+)
 from tokenfocus_ray.errors import RowError
 from tokenfocus_ray.schema import MAX_IMAGE_BYTES
 from tokenfocus_ray.storage import Store, public
@@ -66,13 +73,16 @@ def tar_schema(fields: Sequence[str], image: str | None = None) -> pa.Schema:
     return pa.schema({**columns, **dict.fromkeys(fields, pa.string())})
 
 
-def read_tar(store: Store, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
+def read_tar(
+    store: Store, schema: pa.Schema, rows: int, encoding: str | None = None
+) -> Iterator[pa.Table]:
     """The samples of a shard, read from its start to its end.
 
     Args:
         store: The shard.
         schema: From :func:`tar_schema`.
         rows: Most rows of a table.
+        encoding: Of text without a byte order mark; None: UTF-8.
 
     Yields:
         Tables of ``rows`` samples, the last with what is left, and :data:`PASSED_OVER`. A shard
@@ -92,7 +102,7 @@ def read_tar(store: Store, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
     for sample in _samples(store, None if image == "image" else image.lower(), passed):
         if len(waiting) == rows:
             yield table()
-        waiting.append(_row(sample, schema, image, store.uri))
+        waiting.append(_row(sample, schema, image, store.uri, encoding))
     if waiting or passed:
         yield table()
 
@@ -241,19 +251,23 @@ class _Tail:
         return self._tail == bytes(_BLOCK)
 
 
-def _row(sample: _Sample, schema: pa.Schema, image: str, uri: str) -> dict[str, Any]:
+def _row(
+    sample: _Sample, schema: pa.Schema, image: str, uri: str, encoding: str | None
+) -> dict[str, Any]:
     files, key = sample.files, sample.key and readable(sample.key)
     row: dict[str, Any] = dict.fromkeys(schema.names)
     row |= {"key": key, "shard": uri.rpartition("/")[2]}
     fields = [name for name in schema.names if name not in _COLUMNS and name != image]
     try:
         row[image] = files.get(_picture(sample) if image == "image" else image.lower())
-        row["prompt"] = decode_text(files.get("txt") or b"", None, f"{key}.txt").strip() or None
-        row["json"] = decode_text(files.get("json") or b"", None, f"{key}.json") or None
+        caption = decode_text(files.get("txt") or b"", encoding, f"{key}.txt")
+        row["prompt"] = caption.strip() or None
+        row["json"] = _json_text(files.get("json") or b"", encoding, f"{key}.json") or None
         known = _known(row["json"], f"{key}.json")
-        found = {name: _text(known.get(name)) for name in ["elements", *fields]}
-        if row["prompt"] is None:
-            found["prompt"] = next((str(known[n]) for n in _PROMPTS if known.get(n)), None)
+        found = {n: _field(known.get(n), f"{key}.json: {n}") for n in ["elements", *fields]}
+        given = next((name for name in _PROMPTS if known.get(name)), None)
+        if row["prompt"] is None and given is not None:
+            found["prompt"] = as_text(known[given], where=f"{key}.json: {given}")
         row |= {name: readable(value) for name, value in found.items() if value is not None}
         for name, value in found.items():
             if value is not None and not is_valid(value):
@@ -289,7 +303,16 @@ def _known(text: str | None, where: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+def _json_text(data: bytes, encoding: str | None, where: str) -> str:
+    """JSON is UTF-8 by its own rule, whatever the captions beside it are."""
+    try:
+        return decode_text(data, None, where)
+    except RowError:
+        return decode_text(data, encoding, where)
+
+
+def _field(value: Any, where: str) -> str | None:
+    """What a ``KEY.json`` says of one thing; a list or object, such as elements, as JSON."""
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False)
+    return as_text(value, where=where)

@@ -43,6 +43,14 @@ class TextOptions:
     encoding: str | None = None
     quotes: bool = True
 
+    def __post_init__(self) -> None:
+        """Checks the encoding.
+
+        Raises:
+            ConfigError: Python knows no such encoding of text.
+        """
+        check_encoding(self.encoding)
+
 
 def check_encoding(name: str | None) -> str | None:
     """The name of an encoding, if it is one.
@@ -59,6 +67,10 @@ def check_encoding(name: str | None) -> str | None:
             f"utf-8, latin-1, cp1252, utf-16, gb18030 or shift_jis"
         ) from None
     return name
+
+
+#: UTF-8, and quotes around values.
+PLAIN = TextOptions()
 
 
 def decode_text(data: bytes, encoding: str | None = None, where: str = "the text") -> str:

@@ -23,6 +23,7 @@ from tokenfocus_ray.datasets.manifest import roles_of
 from tokenfocus_ray.datasets.text import (
     ERROR_CODE,
     ERROR_MESSAGE,
+    PLAIN,
     TextOptions,
     as_text,
     decode_file,
@@ -43,7 +44,7 @@ _QUOTES = (
 def read_small(
     source: Path | Store,
     mapping: Mapping[str, str] | None = None,
-    text: TextOptions | None = None,
+    text: TextOptions = PLAIN,
 ) -> pa.Table:
     """Reads a text manifest or table whole.
 
@@ -61,13 +62,12 @@ def read_small(
         ManifestError: the file cannot be read or parsed; naming the line.
     """
     store = source if isinstance(source, Store) else Store.of(source)
-    options = text or TextOptions()
     where, suffix = public(store.uri), PurePosixPath(store.root).suffix
     try:
-        content = decode_file(store.read_bytes(), options.encoding, where)
+        content = decode_file(store.read_bytes(), text.encoding, where)
         if suffix == ".jsonl":
             return _read_jsonl(content, mapping)
-        table = _read_delimited(content, "\t" if suffix == ".tsv" else ",", options.quotes)
+        table = _read_delimited(content, "\t" if suffix == ".tsv" else ",", text.quotes)
         return _without_empty(table) if mapping is None else table
     except ManifestError:
         raise

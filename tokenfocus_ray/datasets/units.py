@@ -51,6 +51,7 @@ class Source:
         fingerprint: Changes with the files' names, sizes, layout and statistics.
         inputs: Parquet files that are to be written before the units are read, by name.
         confined: Whether only images below the folder that relative paths start from are read.
+        encoding: Of the text in tar shards and binary columns; None: UTF-8.
     """
 
     where: str
@@ -60,6 +61,7 @@ class Source:
     fingerprint: dict[str, Any]
     inputs: dict[str, bytes] = field(default_factory=dict)
     confined: bool = False
+    encoding: str | None = None
 
     @property
     def n_rows(self) -> int | None:
@@ -73,13 +75,16 @@ class Source:
         return self.columns.image is not None
 
 
-def read_unit(schema: pa.Schema, unit: Unit, rows: int) -> Iterator[pa.Table]:
+def read_unit(
+    schema: pa.Schema, unit: Unit, rows: int, encoding: str | None = None
+) -> Iterator[pa.Table]:
     """The unit's rows, at most ``rows`` at a time, in their order.
 
     Args:
         schema: Of the source or table that the unit is of.
         unit: What to read.
         rows: Most rows of a table; all but the last have as many.
+        encoding: Of the text in a tar shard; None: UTF-8.
 
     Raises:
         ManifestError: the file cannot be read any more.
@@ -87,7 +92,7 @@ def read_unit(schema: pa.Schema, unit: Unit, rows: int) -> Iterator[pa.Table]:
     store = Store.of(unit.uri)
     try:
         if not unit.groups:
-            yield from read_tar(store, schema, rows)
+            yield from read_tar(store, schema, rows, encoding)
             return
         with pq.ParquetFile(store.root, filesystem=store.filesystem) as file:
             batches = file.iter_batches(rows, row_groups=list(unit.groups))

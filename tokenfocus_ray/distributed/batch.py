@@ -18,6 +18,7 @@ import ray
 
 from tokenfocus_ray.config import JobConfig, ScoringConfig
 from tokenfocus_ray.datasets.sources import plan_source
+from tokenfocus_ray.datasets.text import PLAIN, TextOptions
 from tokenfocus_ray.datasets.units import Source
 from tokenfocus_ray.distributed.batch_run import BatchRun, Say
 from tokenfocus_ray.distributed.commits import COMMITS, INPUT, JOB, JOB_FILE, RUN_FILE
@@ -78,6 +79,8 @@ def score_manifest(
     images: str | None = None,
     images_only: bool = False,
     mapping: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+    quotes: bool = True,
     job: JobConfig | None = None,
     ensemble: Ensemble | None = None,
     overwrite: bool = False,
@@ -94,6 +97,8 @@ def score_manifest(
         images_only: Whether to refuse images outside that folder, row by row; for manifests of
             strangers, which may name any file that the workers can read.
         mapping: Role -> column name, see :mod:`~tokenfocus_ray.datasets.manifest`.
+        encoding: Of text without a byte order mark, as Python names it; None: UTF-8.
+        quotes: Whether quotes in ``.csv`` and ``.tsv`` stand around values; else they are text.
         job: Workers and pace.
         ensemble: What makes one score of the members', with an interval; see
             :func:`~tokenfocus_ray.ensemble.merge.merge`.
@@ -136,7 +141,8 @@ def score_manifest(
     return run_job(
         [manifest] if isinstance(manifest, str) else manifest,
         out, scorers, identity, images=images, images_only=images_only, mapping=mapping or {},
-        job=job or JobConfig(), ensemble=ensemble, features=made, overwrite=overwrite,
+        job=job or JobConfig(), text=TextOptions(encoding, quotes), ensemble=ensemble,
+        features=made, overwrite=overwrite,
         retry_unscored=retry_unscored, say=say,
     )  # fmt: skip
 
@@ -151,6 +157,7 @@ def run_job(
     images_only: bool = False,
     mapping: Mapping[str, str],
     job: JobConfig,
+    text: TextOptions = PLAIN,
     ensemble: Ensemble | None = None,
     features: Collection[str] = (),
     overwrite: bool,
@@ -168,6 +175,7 @@ def run_job(
         images_only: Likewise.
         mapping: Likewise.
         job: Likewise.
+        text: How text of the input is read.
         ensemble: Likewise.
         features: Columns to stack that the scorers make.
         overwrite: Likewise.
@@ -177,7 +185,7 @@ def run_job(
     started = time.monotonic()
     store = place(out)
     check_outside(store, manifests)
-    source = plan_source(manifests, images, mapping, store.child(INPUT))
+    source = plan_source(manifests, images, mapping, store.child(INPUT), text)
     source = replace(source, confined=images_only)
     if ensemble is not None:
         check_features(ensemble, features, source.schema.names)
@@ -185,6 +193,7 @@ def run_job(
         **identity,
         **{f"input.{name}": value for name, value in source.fingerprint.items()},
         **{f"input.column.{role}": name for role, name in asdict(source.columns).items() if name},
+        **({"input.encoding": text.encoding} if text.encoding else {}),
         "commit_rows": job.commit_rows,
     }
     if overwrite:

@@ -91,7 +91,7 @@ class ReadPieces:
         while True:
             try:
                 for table in itertools.islice(
-                    read_unit(self.source.schema, unit, self.rows), done, None
+                    read_unit(self.source.schema, unit, self.rows, self.source.encoding), done, None
                 ):
                     yield table
                     done, attempt = done + 1, 0

@@ -199,7 +199,7 @@ def _check(
             f"backbones: {n} of {list(config.backbones)} would name their members "
             f"{member_name(label, 0)!r}; rename a folder"
         )
-    manifest = read_manifest(config.data, config.images, config.map)
+    manifest = read_manifest(config.data, config.images, config.map, config.encoding)
     return manifest, {n: check_scorer(config.scoring(n), source) for n, source in sources.items()}
 
 

@@ -27,6 +27,7 @@ from tokenfocus_ray.backbones.base import ImageSpec
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.manifest import Columns, find_columns
+from tokenfocus_ray.datasets.text import TextOptions
 from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.distributed.stages import PrepareStage
 from tokenfocus_ray.errors import ManifestError, RowError
@@ -84,7 +85,9 @@ class Manifest:
         return digest.hexdigest()[:16]
 
 
-def read_manifest(path: str, images: str | None, mapping: Mapping[str, str]) -> Manifest:
+def read_manifest(
+    path: str, images: str | None, mapping: Mapping[str, str], encoding: str | None = None
+) -> Manifest:
     """Reads a labelled manifest, all columns but image bytes.
 
     Args:
@@ -92,16 +95,22 @@ def read_manifest(path: str, images: str | None, mapping: Mapping[str, str]) -> 
             s3://.
         images: Folder that relative image paths start from; the manifest's own by default.
         mapping: Role -> column name.
+        encoding: Of text; None: UTF-8.
 
     Raises:
         ManifestError: it cannot be read, or lacks columns.
+        ConfigError: there is no such encoding.
     """
     remote = "://" in path
     suffix = Path(path).suffix
     if not remote and not Path(path).exists():
         raise ManifestError(f"manifest {path!r} does not exist")
     if suffix == ".json" or (suffix == ".jsonl" and not remote):
-        table = read_evalmuse(path) if suffix == ".json" else read_small(Path(path), mapping)
+        text = TextOptions(encoding)
+        if suffix == ".json":
+            table = read_evalmuse(path, encoding=text.encoding)
+        else:
+            table = read_small(Path(path), mapping, text)
         names = table.column_names
     elif suffix in (".parquet", "") or (not remote and Path(path).is_dir()):
         store = Store.of(path)
@@ -194,7 +203,7 @@ def prepare_samples(
 
     samples, skipped = index_samples(manifest.table, manifest.columns, config, manifest.path)
     if config.test:
-        test = read_manifest(config.test, config.images, config.map)
+        test = read_manifest(config.test, config.images, config.map, config.encoding)
         prompts = test.table[test.columns.prompt].to_pylist()
         check_disjoint(samples, prompts, manifest.path, config.test)
     check_ranked(samples, config)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.manifest import Columns
+from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE
 from tokenfocus_ray.errors import ConfigError, ManifestError, PromptError
 from tokenfocus_ray.schema import ELEMENT_TYPE, parse_elements, sample_id
 from tokenfocus_ray.scoring.levels import LevelVocabulary
@@ -94,7 +95,7 @@ def index_samples(
     ids: set[str] = set()
     wanted = [c for c in (columns.image_uri, columns.prompt, columns.sample_id) if c]
     wanted += [c for c in (columns.elements, columns.prompt_type, "prompt_id") if c in names]
-    wanted += [c for c in _COLUMNS if c in names]
+    wanted += [c for c in (*_COLUMNS, ERROR_CODE, ERROR_MESSAGE) if c in names]
     prompt_ids: list[str | None] = []
     for number, row in enumerate(table.select(list(dict.fromkeys(wanted))).to_pylist()):
         uri = row[columns.image_uri] if columns.image_uri else None
@@ -104,6 +105,8 @@ def index_samples(
         if key is None and uri is not None:
             key = sample_id(image_reference(uri) or b"", str(prompt or ""))
         try:
+            if row.get(ERROR_CODE):
+                raise _Bad(row[ERROR_CODE], row[ERROR_MESSAGE])
             sample = _sample(row, columns, levels)
             key = key or f"row-{number:08d}"
             if key in ids:

@@ -14,11 +14,12 @@ import pytest
 
 from tokenfocus_ray.datasets import sources
 from tokenfocus_ray.datasets.sources import plan_source
-from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE
+from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE, TextOptions
 from tokenfocus_ray.datasets.units import Source, read_unit
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store
 
+LATIN = TextOptions("latin-1")
 ROWS = [{"prompt": f"prompt {i}", "image_uri": f"{i}.png"} for i in range(7)]
 
 
@@ -246,3 +247,79 @@ def test_map_names_the_image_of_a_shard_by_its_ending(tmp_path: Path) -> None:
     (row,) = rows_of(source, tmp_path)
     assert "image" not in row
     assert (row["1.png"], row["seed"], row["prompt"], row[ERROR_CODE]) == (b"1", "7", "c", None)
+
+
+def test_captions_of_other_encodings_mark_their_row_or_are_named(tmp_path: Path) -> None:
+    """Before, they were scored with replacement characters."""
+    captions = {
+        "0": "café".encode(),
+        "1": "café".encode("utf-8-sig"),
+        "2": "café\n".encode("utf-16"),
+        "3": "café".encode("latin-1"),
+    }
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, data in captions.items():
+        (folder / f"{name}.jpg").write_bytes(b"")
+        (folder / f"{name}.txt").write_bytes(data)
+    rows = rows_of(plan(folder, keep=tmp_path), tmp_path)
+    assert [r["prompt"] for r in rows] == ["café", "café", "café", None]
+    assert [r[ERROR_CODE] for r in rows] == [None, None, None, "text_invalid"]
+    assert rows[3][ERROR_MESSAGE].startswith("3.txt is not utf-8: byte 3 is 0xe9 (")
+    (folder / "0.txt").write_bytes(b"caf\xe9")
+    source = plan_source([str(folder)], None, {}, Store.of(tmp_path / "kept"), LATIN)
+    assert [r["prompt"] for r in rows_of(source, tmp_path)] == ["café"] * 4
+    assert source.encoding == "latin-1"
+
+
+def test_text_in_tar_shards_of_other_encodings(tmp_path: Path) -> None:
+    """Before, captions became mojibake, and a KEY.json with a mark was not read."""
+    known = {"caption": "a café", "elements": ["pig (animal)"]}
+    path = write_tar(
+        tmp_path / "0.tar",
+        {
+            "0.jpg": b"0",
+            "0.json": json.dumps(known, ensure_ascii=False).encode("utf-8-sig"),
+            "1.jpg": b"1",
+            "1.txt": "café".encode("latin-1"),
+            "1.json": json.dumps({"note": "café"}, ensure_ascii=False).encode(),
+            "2.jpg": b"2",
+            "2.txt": "café".encode("utf-16"),
+            "3.jpg": b"3",
+            "3.json": b'{"caption": ["a", "b"]}',
+            "4.jpg": b"4",
+            "4.json": b'{"caption": ["a pig"]}',
+        },
+    )
+    rows = rows_of(plan(path, keep=tmp_path), tmp_path)
+    assert [r["prompt"] for r in rows] == ["a café", None, "café", None, "a pig"]
+    assert [r["elements"] for r in rows] == ['["pig (animal)"]', None, None, None, None]
+    assert [r[ERROR_CODE] for r in rows] == [None, "text_invalid", None, "type_invalid", None]
+    assert rows[1][ERROR_MESSAGE].startswith("1.txt is not utf-8: byte 3 is 0xe9 (")
+    assert rows[3][ERROR_MESSAGE] == ("3.json: caption is ['a', 'b'] (a list of 2); give one text")
+    source = plan_source([str(path)], None, {}, Store.of(tmp_path / "kept"), LATIN)
+    (unit,) = source.units
+    (table,) = read_unit(source.schema, unit, 9, source.encoding)
+    assert table["prompt"].to_pylist() == ["a café", "café", "café", None, "a pig"]
+    assert json.loads(table["json"][1].as_py()) == {"note": "café"}
+
+
+def test_evalmuse_of_another_encoding(tmp_path: Path) -> None:
+    records = [
+        {"prompt": prompt, "img_path": "a/0.png", "element_score": {"pig (animal)": None}}
+        for prompt in ("café", "\ud83d pig")
+    ]
+    path = tmp_path / "m.json"
+    path.write_bytes(json.dumps(records).encode("utf-8-sig"))
+    rows = rows_of(plan(path, keep=tmp_path), tmp_path)
+    assert [r["prompt"] for r in rows] == ["café", "\\ud83d pig"]
+    assert [r[ERROR_CODE] for r in rows] == [None, "text_invalid"]
+    path.write_bytes(json.dumps(records[:1], ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(ManifestError, match=r"m\.json: line 1 is not utf-8: byte 16 is 0xe9"):
+        plan(path, keep=tmp_path)
+    source = plan_source([str(path)], None, {}, Store.of(tmp_path / "kept"), LATIN)
+    (row,) = rows_of(source, tmp_path)
+    assert row["prompt"] == "café"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ManifestError, match="not JSON"):
+        plan(path, keep=tmp_path)

@@ -38,9 +38,11 @@ class Failing:
     def __init__(self, after: int, times: int) -> None:
         self.after, self.left, self.reads = after, times, 0
 
-    def __call__(self, schema: pa.Schema, unit: Unit, rows: int) -> Iterator[pa.Table]:
+    def __call__(
+        self, schema: pa.Schema, unit: Unit, rows: int, encoding: str | None
+    ) -> Iterator[pa.Table]:
         self.reads += 1
-        for i, table in enumerate(read_unit(schema, unit, rows)):
+        for i, table in enumerate(read_unit(schema, unit, rows, encoding)):
             if i == self.after and self.left:
                 self.left -= 1
                 raise ManifestError("cannot be read") from OSError(

@@ -10,6 +10,7 @@ import pytest
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.manifest import find_columns
+from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.errors import ConfigError, ManifestError
 from tokenfocus_ray.schema import ERROR_CODES, sample_id
 from tokenfocus_ray.training.samples import (
@@ -46,6 +47,15 @@ def index(
     samples, skipped = index_samples(table, columns, CONFIG, "m.jsonl")
     assert (samples.schema, skipped.schema) == (SAMPLES, SKIPPED)
     return samples.to_pylist(), skipped.to_pylist()
+
+
+def test_a_row_that_its_source_could_not_read_is_left_out(tmp_path: Path) -> None:
+    rows = [GOOD, GOOD | {"prompt": "\ud83d pig"}, GOOD | {"prompt": ["a", "b"]}]
+    path = tmp_path / "m.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    table = read_small(path, {})
+    _, skipped = index_samples(table, find_columns(table.column_names, {}, "m"), CONFIG, "m")
+    assert skipped["code"].to_pylist() == ["text_invalid", "type_invalid"]
 
 
 def skipped_as(**changed: Any) -> tuple[str, str]:
