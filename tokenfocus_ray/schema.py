@@ -32,7 +32,7 @@ ERROR_CODES: dict[str, str] = {
     "type_invalid": "the prompt, id or image is no single text or image, such as a list of two",
     "prompt_too_long": "image, prompt and questions exceed the backbone's context",
     "elements_invalid": "the elements cannot be read, or one of them is empty",
-    "score_not_finite": "the backbone answered with NaN or infinity",
+    "score_not_finite": "a member or the ensemble answered with NaN or infinity",
     "scoring_failed": "the scorer raised an error with this row alone",
     "process_died": "the process that worked on the row died, several times",
     "duplicate_id": "an earlier row has the same sample_id",

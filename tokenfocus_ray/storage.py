@@ -183,10 +183,20 @@ class Store:
         data = self.read_bytes(name)
         try:
             return json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise OutputError(
                 f"{self.child(name).uri!r} is no JSON ({error}); delete it or write it again"
             ) from error
+
+    def read_record(self, name: str = "") -> dict[str, Any]:
+        """The keys and values of a JSON file; raises as :meth:`read_json`, also for other JSON."""
+        found = self.read_json(name)
+        if not isinstance(found, dict):
+            raise OutputError(
+                f"{self.child(name).uri!r} holds a {type(found).__name__} in place of keys and "
+                f"values; delete it or write it again"
+            )
+        return found
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a value as JSON, as :meth:`write_bytes` does; NaN is a ``ValueError``."""

@@ -146,8 +146,9 @@ def _fit_elements(
 def read_scores(scores: Sequence[str], labels: str) -> StackInput:
     """Score tables joined with their labels."""
     from tokenfocus_ray.cli.evaluate import read_labels_table, read_parquet
-    from tokenfocus_ray.ensemble.columns import Members
+    from tokenfocus_ray.ensemble.columns import Members, text_metadata
     from tokenfocus_ray.ensemble.join import GROUP, TARGET, join_labels
+    from tokenfocus_ray.errors import ManifestError, shown
     from tokenfocus_ray.evaluation.labels import read_labels
 
     known = read_labels(read_labels_table(labels), labels)
@@ -156,16 +157,23 @@ def read_scores(scores: Sequence[str], labels: str) -> StackInput:
     backbones: dict[str, Any] = {}
     for where, table in tables.items():
         names = list(Members.of(table.schema, where).backbones)
-        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        config = json.loads(metadata["tokenfocus.config"])
-        configs = {n: json.loads(c) for n, c in config.items()} if len(names) > 1 else {
-            names[0]: config
-        }  # fmt: skip
+        text = text_metadata(table.schema).get("tokenfocus.config", "")
+        try:
+            config = json.loads(text)
+            configs = (
+                {n: json.loads(config[n]) for n in names} if len(names) > 1 else {names[0]: config}
+            )
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise ManifestError(
+                f"{where}: the table's metadata says {shown(text)} of how it was scored; give the "
+                f"output of `tokenfocus score` as it was written"
+            ) from None
         identity = _identity(where)
         for name, one in configs.items():
             own = {k.removeprefix(f"{name}."): v for k, v in identity.items()
                    if k.startswith(f"{name}.")} if len(names) > 1 else identity  # fmt: skip
             backbones[name] = {"config": one, "identity": own}
+    _check_backbones(backbones, "the tables' metadata")
     return StackInput(
         " + ".join(scores), joined.total, joined.elements, TARGET, GROUP, joined.features, backbones
     )
@@ -178,7 +186,7 @@ def _identity(scores: str) -> dict[str, Any]:
     folder = Store.of(scores)
     if not folder.exists("__job/job.json"):
         return {}
-    record: dict[str, Any] = folder.read_json("__job/job.json")
+    record = folder.read_record("__job/job.json")
     return {
         k: v
         for k, v in record.items()
@@ -195,18 +203,31 @@ def read_run(scores: Sequence[str]) -> StackInput:
 
     (run, *more) = scores
     folder = Store.of(run)
-    if more or not folder.exists("oof.parquet"):
+    if more or not (folder.exists("oof.parquet") and folder.exists("summary.json")):
         raise ConfigError(
             f"{' '.join(scores)}: without --labels, give the one folder of a finished training "
             f"run, which has an oof.parquet; with score tables, give --labels"
         )
     joined = join_out_of_fold(read_parquet(f"{run}/oof.parquet", None, ()), run)
-    backbones = folder.read_json("summary.json").get("backbones") or {}
+    backbones = folder.read_record("summary.json").get("backbones") or {}
+    _check_backbones(backbones, f"{run}/summary.json")
     for one in backbones.values():
-        adapters = one["config"]["adapters"]
+        adapters = one["config"].get("adapters", {})
         place = folder.root if folder.is_local else folder.uri
         one["config"]["adapters"] = {n: f"{place}/{below}" for n, below in adapters.items()}
     return StackInput(run, joined.total, joined.elements, TARGET, GROUP, joined.features, backbones)
+
+
+def _check_backbones(backbones: Any, where: str) -> None:
+    from tokenfocus_ray.ensemble.stored import Broken, check_backbones
+    from tokenfocus_ray.errors import ManifestError
+
+    try:
+        check_backbones(backbones)
+    except Broken as error:
+        raise ManifestError(
+            f"{where}: {error}; give what tokenfocus wrote, as it was written"
+        ) from None
 
 
 def read_table(path: str) -> pa.Table:

@@ -36,7 +36,7 @@ def check_identity(
                 f"choose another"
             )
         return False
-    earlier = store.read_json(file)
+    earlier = store.read_record(file)
     plain = json.loads(json.dumps(identity))
     keys = [k for k in sorted({*earlier, *plain}) if earlier.get(k) != plain.get(k)]
     if keys:

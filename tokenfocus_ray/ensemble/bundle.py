@@ -16,7 +16,8 @@ from safetensors.numpy import save as save_tensors
 
 from tokenfocus_ray import __version__
 from tokenfocus_ray.ensemble.calibrated import CalibratedStack, below
-from tokenfocus_ray.errors import ManifestError, OutputError
+from tokenfocus_ray.ensemble.stored import Broken, check_arrays, check_values
+from tokenfocus_ray.errors import ManifestError, OutputError, shown
 from tokenfocus_ray.storage import Store
 
 JSON, TENSORS = "ensemble.json", "ensemble.safetensors"
@@ -78,22 +79,41 @@ class Ensemble:
             ManifestError: there is none, or it is of another format or broken.
         """
         store = Store.of(folder)
-        try:
-            values, tensors = store.read_json(JSON), load_tensors(store.read_bytes(TENSORS))
-            if values.get("format") != FORMAT:
-                raise ManifestError(
-                    f"{folder!r} has format {values.get('format')!r}, this version reads {FORMAT}; "
-                    f"stack again"
-                )
-            total, elements = (
-                values[name] and CalibratedStack.from_parts(values[name], below(tensors, name))
-                for name in _STACKS
-            )
-        except FileNotFoundError as error:
+        values, tensors = _read(store, folder)
+        if isinstance(values, dict) and values.get("format") != FORMAT:
             raise ManifestError(
-                f"{folder!r} is no ensemble: {JSON} or {TENSORS} is missing; make one with "
-                f"`tokenfocus stack ... --out {folder}`"
-            ) from error
-        except (SafetensorError, OutputError, KeyError, TypeError, AttributeError) as error:
-            raise ManifestError(f"{folder!r} cannot be read as an ensemble: {error}") from error
+                f"{folder!r} has format {shown(values.get('format'))}, this version reads "
+                f"{FORMAT}; stack again"
+            )
+        at = JSON
+        try:
+            check_values(values)
+            at = TENSORS
+            for name in _STACKS:
+                if values[name] is not None:
+                    check_arrays(name, values[name], tensors)
+        except Broken as error:
+            raise ManifestError(
+                f"{folder!r} cannot be read as an ensemble: {at}: {error}; stack again"
+            ) from None
+        total, elements = (
+            values[name] and CalibratedStack.from_parts(values[name], below(tensors, name))
+            for name in _STACKS
+        )
         return cls(total, elements, values["backbones"])
+
+
+def _read(store: Store, folder: str) -> tuple[Any, dict[str, NDArray[Any]]]:
+    try:
+        return store.read_json(JSON), load_tensors(store.read_bytes(TENSORS))
+    except FileNotFoundError as error:
+        raise ManifestError(
+            f"{folder!r} is no ensemble: {JSON} or {TENSORS} is missing; make one with "
+            f"`tokenfocus stack ... --out {folder}`"
+        ) from error
+    except OutputError as error:  # which names the file
+        raise ManifestError(f"{folder!r} cannot be read as an ensemble: {error}") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ManifestError(
+            f"{folder!r} cannot be read as an ensemble: {TENSORS}: {shown(str(error))}; stack again"
+        ) from error

@@ -20,13 +20,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tokenfocus_ray.ensemble.features import FloatArray
-from tokenfocus_ray.errors import ManifestError
+from tokenfocus_ray.errors import ManifestError, shown
 from tokenfocus_ray.evaluation.labels import require_columns
 from tokenfocus_ray.schema import backbone_label
 
 TOTAL, ELEMENT, MEAN_ELEMENT = "m_", "e_", "elements_"
 #: What is read of a score table.
 NEEDED = ("sample_id", "status", "member_scores", "element_scores", "member_element_scores")
+
+
+def text_metadata(schema: pa.Schema) -> dict[str, str]:
+    """A schema's metadata as text."""
+    metadata = schema.metadata or {}
+    return {k.decode(errors="replace"): v.decode(errors="replace") for k, v in metadata.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Members:
         Raises:
             ManifestError: it names none.
         """
-        metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+        metadata = text_metadata(schema)
         names = [n for n in metadata.get("tokenfocus.members", "").split(",") if n]
         backbone = metadata.get("tokenfocus.backbone", "")
         if not names or not backbone:
@@ -58,9 +64,16 @@ class Members:
             )
         if not backbone.startswith("{"):
             return cls(tuple(names), {backbone_label(backbone): list(range(len(names)))})
+        try:
+            backbones = list(dict(json.loads(backbone)))
+        except (ValueError, TypeError, RecursionError):
+            raise ManifestError(
+                f"{where}: the table's metadata names its backbones as {shown(backbone)}; give the "
+                f"output of `tokenfocus score` as it was written"
+            ) from None
         bags = {
             name: [m for m, member in enumerate(names) if member.startswith(f"{name}/")]
-            for name in json.loads(backbone)
+            for name in backbones
         }
         return cls(tuple(names), bags)
 
@@ -136,6 +149,13 @@ class ScoreColumns:
         rows_E = np.repeat(np.arange(len(self.counts_N)), self.counts_N)
         sums = np.bincount(rows_E, weights=self.element(name), minlength=len(self.counts_N))
         return np.where(self.counts_N > 0, sums / np.maximum(self.counts_N, 1), np.nan)
+
+    def all_finite(self, values_EF: FloatArray) -> NDArray[np.bool_]:
+        """[N] whether the values of all of a row's elements are finite; so where it has none."""
+        rows_E = np.repeat(np.arange(len(self.counts_N)), self.counts_N)
+        bad_E = ~np.isfinite(values_EF).all(axis=1)
+        good_N: NDArray[np.bool_] = np.bincount(rows_E[bad_E], minlength=len(self.counts_N)) == 0
+        return good_N
 
     def stacked(self, names: Sequence[str]) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
         """Columns to stack for the total [N], and for the elements [E].

@@ -56,8 +56,17 @@ def merge(ensemble: Ensemble, tables: Mapping[str, pa.Table]) -> pa.Table:
                 f"{where} and {other} have different numbers of elements in a row; score the same "
                 f"manifest with both backbones, or both in one job"
             )
-    scored_N = np.logical_and.reduce([_scored(tables[at]) for at in columns])
-    new: dict[str, Any] = {
+    first = first.drop_columns(list(_OF_MEMBERS)) if len(columns) > 1 else first
+    new = _reasons([tables[at] for at in columns])
+    scored_N = _equals_ok(new["status"])
+    elements = None
+    if (stack := ensemble.elements) is not None:
+        elements = stack.predict(_features(stack.features, {}, columns))
+    given_N = np.isfinite(found.score.astype(np.float32))
+    if elements is not None:
+        given_N &= own.all_finite(elements.score[:, None])
+    new, scored_N = _without_nan(new, scored_N, columns, given_N, ensemble)
+    new |= {
         "score": _floats(found.score, scored_N),
         "score_low": _floats(found.low, scored_N),
         "score_high": _floats(found.high, scored_N),
@@ -67,13 +76,10 @@ def merge(ensemble: Ensemble, tables: Mapping[str, pa.Table]) -> pa.Table:
         "tokenfocus.coverage": f"{ensemble.total.coverage:g}",
     }
     if len(columns) > 1:
-        first = first.drop_columns(list(_OF_MEMBERS))
-        new |= _reasons([tables[at] for at in columns])
         about["tokenfocus.members"] = ",".join(_all_members(columns.values()))
-    if (stack := ensemble.elements) is not None:
-        elements = stack.predict(_features(stack.features, {}, columns))
-        scored_E = np.repeat(scored_N, own.counts_N) & ~np.isnan(elements.score)
+    if stack is not None and elements is not None:
         assert stack.threshold is not None
+        scored_E = np.repeat(scored_N, own.counts_N)
         values = {
             "element_scores": _floats(elements.score, scored_E),
             "element_low": _floats(elements.low, scored_E),
@@ -132,9 +138,8 @@ def _check_rows(where: str, first: pa.Table, other: str, table: pa.Table) -> Non
     )
 
 
-def _scored(table: pa.Table) -> NDArray[np.bool_]:
-    status: Any = table["status"].cast(pa.string())
-    found: NDArray[np.bool_] = pc.equal(status, pa.scalar("ok")).to_numpy()
+def _equals_ok(status: Any) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = pc.equal(status, pa.scalar("ok")).to_numpy(zero_copy_only=False)
     return found
 
 
@@ -143,10 +148,50 @@ def _reasons(tables: Sequence[pa.Table]) -> dict[str, Any]:
     names = ("status", "error_code", "error_message")
     each = [{name: table[name].cast(pa.string()) for name in names} for table in tables]
     columns: dict[str, Any] = dict(each[0])
-    for table, own in zip(reversed(tables), reversed(each), strict=True):
-        bad = pa.array(~_scored(table))
+    for own in reversed(each):
+        bad = pa.array(~_equals_ok(own["status"]))
         columns = {name: pc.if_else(bad, own[name], old) for name, old in columns.items()}
     return columns
+
+
+def _without_nan(
+    reasons: Mapping[str, Any],
+    scored_N: NDArray[np.bool_],
+    columns: Mapping[str, ScoreColumns],
+    given_N: NDArray[np.bool_],
+    ensemble: Ensemble,
+) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+    """Rows that claim to be scored, but of which a member's or the merged score is not finite.
+
+    Args:
+        reasons: Status, code and message of each row.
+        scored_N: Which rows have the status ``ok``.
+        columns: Of the tables.
+        given_N: Of which rows the ensemble's scores are finite.
+        ensemble: For messages.
+
+    Returns:
+        The reasons with theirs, and which rows are still scored.
+    """
+    bad_N = scored_N & ~given_N
+    none = ", ".join(ensemble.total.features)
+    why = np.full(len(bad_N), None, object)
+    why[bad_N] = f"the ensemble gives NaN: none of its columns ({none}) has a value in this row"
+    for at, one in columns.items():
+        finite_NM = np.isfinite(one.total_NM)
+        for m in range(finite_NM.shape[1]):
+            finite_NM[:, m] &= one.all_finite(one.element_EM[:, m : m + 1])
+        for i in np.flatnonzero(scored_N & ~finite_NM.all(axis=1)):
+            names = [n for n, good in zip(one.members.names, finite_NM[i], strict=True) if not good]
+            why[i] = f"members {names} have NaN or infinity in {at}; score the row again"
+            bad_N[i] = True
+    bad, code = pa.array(bad_N), pa.scalar("score_not_finite")
+    told = {"status": pa.scalar("unscored"), "error_code": code, "error_message": pa.array(why)}
+    new = {
+        name: pc.if_else(bad, told[name].cast(pa.string()), column)
+        for name, column in reasons.items()
+    }
+    return new, scored_N & ~bad_N
 
 
 def _all_members(columns: Iterable[ScoreColumns]) -> list[str]:

@@ -44,7 +44,9 @@ class Answers:
 
     def row(self, request: Request, members: Sequence[str]) -> ScoreRow:
         """The row of a request: means over the members, or unscored if one is not finite."""
-        finite_M = np.isfinite(self.score_M) & np.isfinite(self.element_ME).all(axis=1)
+        with np.errstate(over="ignore"):  # as they are written
+            total_M, element_ME = (a.astype(np.float32) for a in (self.score_M, self.element_ME))
+        finite_M = np.isfinite(total_M) & np.isfinite(element_ME).all(axis=1)
         if not finite_M.all():
             bad = [name for name, good in zip(members, finite_M, strict=True) if not good]
             error = RowError(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import math
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from tests.support.scores import random_scores
 from tests.unit.ensemble.test_stacking import table
 from tokenfocus_ray.cli.app import app
+from tokenfocus_ray.cli.stack import read_scores
 from tokenfocus_ray.ensemble.bundle import Ensemble
-from tokenfocus_ray.errors import ConfigError, ManifestError
+from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError
 
 KEYS = (
     "srcc", "plcc", "krcc", "best_single", "best_single_srcc", "difference", "difference_low",
@@ -135,6 +141,178 @@ def test_what_is_no_bundle(made: Path, tmp_path: Path) -> None:
     (tmp_path / "ensemble.json").write_text(json.dumps(values | {"format": 7}))
     with pytest.raises(ManifestError, match="has format 7, this version reads 2; stack again"):
         Ensemble.load(str(tmp_path))
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+NESTED: Any = functools.reduce(lambda inner, _: [inner], range(40), [])
+
+
+def at(values: Any, path: str, new: Any) -> Any:
+    """The value with another at a path; ``...`` leaves the key out."""
+    key, _, below = path.partition("/")
+    if not key:
+        return new
+    changed = dict(values)
+    if new is ... and not below:
+        del changed[key]
+    else:
+        changed[key] = at(values.get(key), below, new)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("path", "new", "message"),
+    [
+        ("total", ..., "total: Field required"),
+        ("backbones", ..., "backbones: Field required"),
+        ("", [2], " = [2]: Input should be a valid dictionary or instance of _Bundle"),
+        ("total", 7, "total = 7: Input should be a valid dictionary or instance of _Stack"),
+        ("total/bias", math.nan, "total.bias = nan: Input should be a finite number"),
+        ("total/bias", "1", "total.bias = '1': Input should be a valid number"),
+        ("total/weights/nnls", math.inf, "total.weights.nnls = inf: Input should be a finite "
+         "number"),
+        ("total/weights/magic", 1.0, "total.weights.magic.[key] = 'magic': Input should be "
+         "'single', 'rank_mean', 'nnls', 'ridge' or 'boosting'"),
+        ("total/weights", {}, "total.weights = {}: Dictionary should have at least 1 item after "
+         "validation, not 0"),
+        ("total/scales/ridge", 0.0, "total.scales.ridge = 0.0: Input should be greater than 0"),
+        ("total/centers/ridge", ..., "total: centers lacks ridge, which has a weight"),
+        ("total/features", ["a", "b", "c", "a"], "total: features holds a name twice"),
+        ("total/calibration/low", 99.0, "total.calibration: low 99 is above high "),
+        ("total/calibration", None, "total.calibration = None: Input should be a valid dictionary "
+         "or instance of _Calibration"),
+        ("total/interval/coverage", 1.5, "total.interval.coverage = 1.5: Input should be less "
+         "than 1"),
+        ("total/about", NESTED, "is nested deeper than 32 levels"),
+        ("backbones/q", {}, "backbones.q.config: Field required"),
+        ("backbones/q", {"config": {"backbone": "b", "adapters": [1]}}, "backbones.q.config."
+         "adapters = [1]: Input should be a valid dictionary"),
+    ],
+)  # fmt: skip
+def test_a_bundle_with_wrong_values_is_refused_by_key(
+    made: Path, tmp_path: Path, path: str, new: Any, message: str
+) -> None:
+    shutil.copytree(made / "bundle", tmp_path / "b")
+    file = tmp_path / "b" / "ensemble.json"
+    file.write_text(json.dumps(at(json.loads(file.read_text()), path, new)))
+    with pytest.raises(ManifestError) as caught:
+        Ensemble.load(str(tmp_path / "b"))
+    start = f"'{tmp_path}/b' cannot be read as an ensemble: ensemble.json: {message}"
+    assert str(caught.value).startswith(start)
+    assert str(caught.value).endswith("; stack again")
+
+
+def test_elements_without_a_threshold_are_refused(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "bundle", tmp_path / "b")
+    file = tmp_path / "b" / "ensemble.json"
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps(values | {"elements": values["total"]}))
+    with pytest.raises(ManifestError, match=r"elements\.threshold = None: Input should be a valid"):
+        Ensemble.load(str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("text", [DEEP, "{", "", '{"format": 2, "total": ' + DEEP + "}"])
+def test_a_bundle_whose_json_is_none_is_refused(made: Path, tmp_path: Path, text: str) -> None:
+    shutil.copytree(made / "bundle", tmp_path / "b")
+    (tmp_path / "b" / "ensemble.json").write_text(text)
+    with pytest.raises(ManifestError) as caught:
+        Ensemble.load(str(tmp_path / "b"))
+    start = f"'{tmp_path}/b' cannot be read as an ensemble: '{tmp_path}/b/ensemble.json' is no JSON"
+    assert str(caught.value).startswith(start)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("total.scaler.kept", lambda a: None, "total.scaler.kept is missing"),
+        ("total.scaler.kept", lambda a: a + 1, "total.scaler.kept is [1, 2, 3, 4], of 4 features"),
+        ("total.scaler.kept", lambda a: a[:0], "total.scaler.kept is [], of 4 features"),
+        ("total.scaler.kept", lambda a: a * 1.0, "total.scaler.kept is of type float64"),
+        ("total.scaler.fill", lambda a: a * np.nan, "total.scaler.fill holds NaN or infinity"),
+        ("total.scaler.fill", lambda a: a[:3], "total.scaler.fill has the shape [3], wanted 4"),
+        ("total.scaler.sign", lambda a: a * 2, "total.scaler.sign is not 1 or -1"),
+        ("total.scaler.scale", lambda a: a * 0, "total.scaler.scale is not above 0"),
+        ("total.scaler.quantiles", lambda a: -a, "total.scaler.quantiles does not rise"),
+        ("total.scaler.quantiles", lambda a: a[:, 0], "total.scaler.quantiles has the shape [4], "
+         "wanted 4 x any"),
+        ("total.calibrator.x", lambda a: a * 0, "total.calibrator.x does not rise"),
+        ("total.calibrator.y", lambda a: a[1:], "total.calibrator.y has the shape ["),
+        ("total.parts.ridge.weights", lambda a: a * np.inf, "total.parts.ridge.weights holds NaN "
+         "or infinity"),
+        ("total.parts.ridge.weights", lambda a: a[:2], "total.parts.ridge.weights has the shape "
+         "[2], wanted 4"),
+        ("total.parts.nnls.bias", lambda a: a[None], "total.parts.nnls.bias has the shape [1], "
+         "wanted a number"),
+        ("total.parts.boosting.left", lambda a: a * 0, "total.parts.boosting.left names no node "
+         "further on"),
+        ("total.parts.boosting.right", lambda a: a + 99, "total.parts.boosting.right names no node "
+         "further on"),
+        ("total.parts.boosting.feature", lambda a: a + 9, "total.parts.boosting.feature names none "
+         "of 4 columns"),
+        ("total.parts.boosting.value", lambda a: np.repeat(a, 99, 1), "total.parts.boosting.value "
+         "has not 1..255 nodes a tree"),
+    ],
+)  # fmt: skip
+def test_a_bundle_with_wrong_arrays_is_refused_by_name(
+    made: Path, tmp_path: Path, name: str, change: Any, message: str
+) -> None:
+    shutil.copytree(made / "bundle", tmp_path / "b")
+    file = tmp_path / "b" / "ensemble.safetensors"
+    arrays = load_file(file)
+    new = change(arrays.pop(name))
+    save_file(arrays if new is None else arrays | {name: np.ascontiguousarray(new)}, file)
+    with pytest.raises(ManifestError) as caught:
+        Ensemble.load(str(tmp_path / "b"))
+    start = f"'{tmp_path}/b' cannot be read as an ensemble: ensemble.safetensors: {message}"
+    assert str(caught.value).startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("scores/__job/job.json", "[1]", "'{0}/scores/__job/job.json' holds a list in place of "
+         "keys and values; delete it or write it again"),
+        ("scores/__job/job.json", DEEP, "'{0}/scores/__job/job.json' is no JSON ("),
+    ],
+)  # fmt: skip
+def test_records_that_are_read_back_are_not_trusted(
+    tmp_path: Path, file: str, text: str, message: str
+) -> None:
+    scores, labels = random_scores({"tiny-internvl": ["m0", "m1"]}, 30)
+    (tmp_path / "scores" / "__job").mkdir(parents=True)
+    pq.write_table(scores, tmp_path / "scores" / "part-00000.parquet")
+    pq.write_table(labels, tmp_path / "labels.parquet")
+    (tmp_path / file).write_text(text)
+    with pytest.raises(OutputError) as caught:
+        read_scores([str(tmp_path / "scores")], str(tmp_path / "labels.parquet"))
+    assert str(caught.value).startswith(message.format(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("config", "{", "{0}: the table's metadata says '{{' of how it was scored; give the output "
+         "of `tokenfocus score` as it was written"),
+        ("config", "[]", "the tables' metadata: backbones.tiny-internvl.config = []: Input should "
+         "be a valid dictionary or instance of _Config; give what tokenfocus wrote, as it was "
+         "written"),
+        ("backbone", "{7", "{0}: the table's metadata names its backbones as '{{7'; give the "
+         "output of `tokenfocus score` as it was written"),
+    ],
+)  # fmt: skip
+def test_metadata_of_scores_is_not_trusted(
+    tmp_path: Path, key: str, text: str, message: str
+) -> None:
+    scores, labels = random_scores({"tiny-internvl": ["m0", "m1"]}, 30)
+    scores = scores.replace_schema_metadata(
+        {**scores.schema.metadata, f"tokenfocus.{key}".encode(): text.encode()}
+    )
+    pq.write_table(scores, tmp_path / "s.parquet")
+    pq.write_table(labels, tmp_path / "l.parquet")
+    with pytest.raises(ManifestError) as caught:
+        read_scores([str(tmp_path / "s.parquet")], str(tmp_path / "l.parquet"))
+    assert str(caught.value) == message.format(tmp_path / "s.parquet")
 
 
 @pytest.mark.parametrize(

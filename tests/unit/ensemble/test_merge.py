@@ -94,6 +94,56 @@ def test_unscored_rows_stay_so() -> None:
     assert np.isfinite(merged["score"].to_numpy()).sum() == 38
 
 
+def test_a_row_without_a_finite_score_is_unscored_with_its_reason() -> None:
+    """A member's score that is NaN or infinite in a row that says ok: total or element."""
+    table, _ = new_scores(12)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    rows[2]["member_scores"][1] = float("nan")
+    rows[5]["member_element_scores"][2][0] = float("inf")
+    rows[7]["member_element_scores"] = None
+    broken = pa.Table.from_pylist(rows, schema=table.schema)
+    merged = merge(fitted(), {"t": broken})
+    assert merged.schema.field("status").type == table.schema.field("status").type
+    whole = merge(fitted(), {"t": table})
+    good = pa.array([i for i in range(12) if i not in (2, 5, 7)])
+    for name in ("score", "status", "error_code", "element_present"):
+        assert merged[name].take(good).equals(whole[name].take(good))
+    for i, members in ((2, ["q/m1"]), (5, ["i/base"]), (7, ["q/m0", "q/m1", "i/base"])):
+        row: dict[str, Any] = merged.slice(i, 1).to_pylist()[0]
+        assert (row["status"], row["error_code"]) == ("unscored", "score_not_finite")
+        assert row["error_message"] == (
+            f"members {members} have NaN or infinity in t; score the row again"
+        )
+        numbers = [row["score"], row["score_low"], *row["element_scores"], *row["element_high"]]
+        assert np.isnan(numbers).all()
+        assert set(row["element_present"]) == {None}
+
+
+def test_a_row_without_any_feature_is_unscored_with_its_reason() -> None:
+    """Of score rows that are merged with other columns alone."""
+    table, labels = random_scores(TWO, 60)
+    columns = {"clip": np.arange(60.0) % 7, "aesthetic": np.arange(60.0) % 5}
+    rows = pa.table(
+        {
+            "label": [r[0] for r in labels["total_scores"].to_pylist()],
+            "prompt": range(60),
+            **columns,
+        }
+    )
+    read = read_stack_table(
+        rows, target="label", features=list(columns), group="prompt", label_range=None, where="t"
+    )
+    config = StackConfig.parse({"method": "nnls", "seeds": 1, "folds": 2})
+    ensemble = Ensemble(fit_calibrated(read, config)[0])
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array([None, *values[1:]]))
+    merged = merge(ensemble, {"t": table})
+    assert merged["error_code"].to_pylist() == ["score_not_finite"] + [None] * 59
+    assert merged["error_message"][0].as_py() == (
+        "the ensemble gives NaN: none of its columns (clip, aesthetic) has a value in this row"
+    )
+
+
 @pytest.mark.parametrize("method", ["blend", "rank_mean", "single"])
 def test_rows_do_not_depend_on_each_other(method: str) -> None:
     """The same bits alone, in any batch and in any order."""
