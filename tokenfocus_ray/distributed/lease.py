@@ -1,0 +1,308 @@
+"""One launch at a time writes a folder: a lease with a heartbeat.
+
+    OUT/__job/lease/NAME.json   who writes here, and how often its heart has beaten
+
+A launch writes a file of a name that nobody else has, then lists the folder, and withdraws where it
+finds one that it does not know to be dead. Of two, the one that lists later sees both, so never do
+two go on. No locks and no conditional writes are asked of the store, which not every disk and not
+every S3 has: only that a listing shows what was written before it, as S3's and a disk's do.
+
+A launch is dead where its process has gone, which is known of this machine's processes only, or
+where its file stays the same for :data:`SILENT_SECONDS` by the clock of whoever looks, so that
+clocks need not agree. Whoever takes over deletes the dead one's file; should that launch live after
+all, on a machine that was paused, it finds its file gone before it writes anything more.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import random
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from tokenfocus_ray.distributed.commits import JOB
+from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.storage import Store
+
+LEASE = f"{JOB}/lease"
+#: Seconds between heartbeats, and without one after which a launch is taken for dead.
+BEAT_SECONDS, SILENT_SECONDS = 10.0, 60.0
+#: Seconds between looks at another's heartbeat.
+WATCH_SECONDS = 1.0
+#: Most seconds until a launch tries again that met another in the same moment.
+PAUSE_SECONDS = 0.5
+
+Say = Callable[[str], None]
+
+#: Files of this process's launches; one that is not among them could not be deleted at its end.
+_HELD: set[str] = set()
+
+
+class Life(Enum):
+    """What is known of whoever wrote a file."""
+
+    ALIVE = "it works"
+    DEAD = "it ended without giving its lease up"
+    GONE = "it has given its lease up"
+    UNKNOWN = "it runs elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write a folder; pickles, for tasks that write.
+
+    Attributes:
+        out: The folder.
+        name: Of this launch's file.
+        dead: Names of files whose launches are known to be dead.
+    """
+
+    out: Store
+    name: str
+    dead: frozenset[str] = frozenset()
+
+    def confirm(self) -> None:
+        """To be called before anything is written or deleted.
+
+        Raises:
+            OutputError: another launch has taken over, or the file was deleted by hand.
+        """
+        folder, passed = self.out.child(LEASE), {self.name, *self.dead}
+        while self.name in (names := folder.names()):
+            other = next((name for name in names if name not in passed), None)
+            if other is None:
+                return
+            # most likely it withdraws, having come in the same moment; one that stays has taken
+            # over, and a heartbeat that was on its way has brought our file back
+            life = _life(other, _read(folder, other)[1])
+            life = life if life is Life.DEAD else _watch(folder, other)
+            if life is Life.ALIVE:
+                break
+            passed.add(other)
+        others = [_who(_read(folder, name)[1]) for name in folder.names() if name not in passed]
+        taker = f", taken over by {others[0]}" if others else ""
+        raise OutputError(
+            f"this launch no longer holds {self.out.uri!r}: its lease "
+            f"{folder.child(self.name).uri!r} is gone{taker}; it stops here, and what is committed "
+            f"is kept"
+        )
+
+
+@contextmanager
+def hold(out: Store, command: str, say: Say) -> Iterator[Lease]:
+    """Holds a folder for as long as the block runs, however it ends.
+
+    Args:
+        out: What is to be written.
+        command: Who wants it, for others' messages.
+        say: Takes lines of progress.
+
+    Raises:
+        OutputError: another launch holds it, or it cannot be written.
+    """
+    record = _record(command)
+    lease = _acquire(out, record, say)
+    done = threading.Event()
+    heart = threading.Thread(target=_beat, args=(lease, record, done), daemon=True)
+    heart.start()
+    try:
+        yield lease
+    finally:
+        done.set()
+        heart.join(BEAT_SECONDS)
+        _withdraw(out.child(LEASE), lease.name)
+
+
+def refuse_if_held(out: Store) -> None:
+    """Refuses a folder that a process of this machine holds; to be asked before all other work.
+
+    Raises:
+        OutputError: with who holds it.
+    """
+    folder = out.child(LEASE)
+    for name in folder.names():
+        _, record = _read(folder, name)
+        if _life(name, record) is Life.ALIVE:
+            raise _refusal(out, name, record)
+
+
+def _acquire(out: Store, record: Mapping[str, Any], say: Say) -> Lease:
+    folder = out.child(LEASE)
+    while True:
+        dead = _dead(out, folder, say)
+        name = f"{uuid.uuid4().hex}.json"
+        _HELD.add(name)
+        try:
+            folder.write_json(name, record)
+            others = {n for n in folder.names() if n not in dead}
+            if others == {name}:
+                for other in dead:
+                    folder.delete(other)
+                return Lease(out, name, dead)
+        except BaseException:
+            _withdraw(folder, name)
+            raise
+        _withdraw(folder, name)
+        time.sleep(random.uniform(0, PAUSE_SECONDS))
+
+
+def _withdraw(folder: Store, name: str) -> None:
+    with suppress(OutputError):  # of a process that has ended it hinders nobody
+        folder.delete(name)
+    _HELD.discard(name)
+
+
+def _dead(out: Store, folder: Store, say: Say) -> frozenset[str]:
+    """Names of the files that are there, all of launches that are dead."""
+    found = set()
+    for name in folder.names():
+        data, record = _read(folder, name)
+        life = _life(name, record) if data else Life.GONE
+        if life is Life.UNKNOWN:
+            say(
+                f"{out.uri} was last held by {_who(record)}; whether that launch lives is known "
+                f"within {SILENT_SECONDS:.0f} seconds: waiting"
+            )
+            life = _watch(folder, name)
+        if life is Life.ALIVE:
+            raise _refusal(out, name, _read(folder, name)[1] or record)
+        if life is Life.DEAD:
+            say(f"{out.uri} is taken over from {_who(record)}, which ended without giving it up")
+            found.add(name)
+    return frozenset(found)
+
+
+def _refusal(out: Store, name: str, record: Mapping[str, Any]) -> OutputError:
+    file = out.child(LEASE, name).uri
+    return OutputError(
+        f"{out.uri!r} is being written by {_who(record)}: let it end, or end it, and launch again; "
+        f"if you know that it is dead, delete {file!r}"
+    )
+
+
+def _beat(lease: Lease, record: Mapping[str, Any], done: threading.Event) -> None:
+    folder, beats = lease.out.child(LEASE), 0
+    while not done.wait(BEAT_SECONDS):
+        beats += 1
+        with suppress(OutputError):  # a store that fails: the next beat may come through
+            if lease.name not in folder.names():
+                return  # lost, which whoever writes next finds out
+            folder.write_json(lease.name, {**record, "beats": beats, "heartbeat": _now()})
+
+
+def _watch(folder: Store, name: str) -> Life:
+    """Whether a file's heart beats: it changes, goes, or stays the same for long enough."""
+    first = data = _read(folder, name)[0]
+    end = time.monotonic() + SILENT_SECONDS
+    while data and data == first:
+        if time.monotonic() > end:
+            return Life.DEAD
+        time.sleep(WATCH_SECONDS)
+        data = _read(folder, name)[0]
+    return Life.ALIVE if data else Life.GONE
+
+
+def _read(folder: Store, name: str) -> tuple[bytes, dict[str, Any]]:
+    """A file and what it says; nothing where it is gone, or no record."""
+    try:
+        data = folder.read_bytes(name)
+    except FileNotFoundError:
+        return b"", {}
+    with suppress(ValueError):
+        if isinstance(record := json.loads(data), dict):
+            return data, record
+    return data, {}
+
+
+def _record(command: str) -> dict[str, Any]:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    now = _now()
+    return {
+        "command": command,
+        "host": socket.gethostname(),
+        "user": user,
+        "ray_job": _ray_job(),
+        "machine": _machine(),
+        "pid": os.getpid(),
+        "process": _process(os.getpid()),
+        "since": now,
+        "heartbeat": now,
+        "beats": 0,
+    }
+
+
+def _who(record: Mapping[str, Any]) -> str:
+    """A launch in words."""
+    if not record:
+        return "an unknown launch"
+    job = f", Ray job {record['ray_job']}" if record.get("ray_job") else ""
+    return (
+        f"another launch (tokenfocus {record.get('command')} on {record.get('host')}, process "
+        f"{record.get('pid')}, user {record.get('user')}{job}, since {record.get('since')}, last "
+        f"heartbeat {record.get('heartbeat')})"
+    )
+
+
+def _life(name: str, record: Mapping[str, Any]) -> Life:
+    """What is known at once of whoever wrote a file."""
+    if name in _HELD:
+        return Life.ALIVE
+    machine, pid = _machine(), record.get("pid")
+    if machine is None or record.get("machine") != machine or not isinstance(pid, int) or pid < 1:
+        return Life.UNKNOWN
+    if pid == os.getpid() and record.get("process") == _process(pid):
+        return Life.DEAD  # ended, though its process goes on
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return Life.DEAD
+    except PermissionError:  # another user's
+        pass
+    process = _process(pid)
+    if process is None:
+        return Life.UNKNOWN
+    return Life.ALIVE if process == record.get("process") else Life.DEAD
+
+
+def _machine() -> str | None:
+    """One boot of one machine, and whose processes are seen of it; None where there is no way."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def _process(pid: int) -> str | None:
+    """When a process started; empty where it has ended, None where that is not to be seen."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return "" if fields[0] in ("Z", "X") else fields[19]
+
+
+def _ray_job() -> str | None:
+    """What ``ray job stop`` takes, in a job that was submitted."""
+    with suppress(ValueError, KeyError, TypeError):
+        submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+        return str(submitted["metadata"]["job_submission_id"])
+    return None
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
