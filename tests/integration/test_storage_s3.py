@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from tests.support.races import Race, races  # noqa: F401
 from tests.support.s3 import S3Server, free_ports
 from tokenfocus_ray import s3
 from tokenfocus_ray.distributed.identity import check_outside
+from tokenfocus_ray.distributed.lease import LEASE, hold
 from tokenfocus_ray.errors import ImageDecodeError, OutputError
 from tokenfocus_ray.schema import ERROR_CODES
 from tokenfocus_ray.scoring.fetch import fetch
@@ -175,6 +177,27 @@ def test_other_process(store: Store) -> None:
         [sys.executable, "-c", script], input=pickle.dumps(store), check=True, timeout=60
     )
     assert store.read_bytes("y") == b"abcabc"
+
+
+@pytest.mark.usefixtures("races")
+def test_races_for_one_prefix(store: Store) -> None:
+    """Launches of which some are killed: one at a time, and each row once."""
+    for seed in range(3):
+        race = Race(store.child(str(seed)), seed, deaths=0.15)
+        race.run(3)
+        race.check()
+
+
+def test_a_second_launch_on_a_prefix_is_refused(store: Store) -> None:
+    with hold(store, "score", str) as mine:
+        mine.confirm()
+        with pytest.raises(OutputError) as caught, hold(store, "score", str):
+            pass
+        assert str(caught.value).startswith(
+            f"{store.uri!r} is being written by another launch (tokenfocus score on "
+        )
+        assert str(caught.value).endswith(f"delete '{store.uri}/{LEASE}/{mine.name}'")
+    assert store.names(LEASE) == []
 
 
 # --- failures --------------------------------------------------------------------------------

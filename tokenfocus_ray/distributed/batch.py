@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset as pads
@@ -23,6 +24,7 @@ from tokenfocus_ray.datasets.units import Source
 from tokenfocus_ray.distributed.batch_run import BatchRun, Say
 from tokenfocus_ray.distributed.commits import COMMITS, INPUT, JOB, JOB_FILE, RUN_FILE
 from tokenfocus_ray.distributed.identity import check_identity, check_outside, place
+from tokenfocus_ray.distributed.lease import LEASE, Lease, hold, refuse_if_held
 from tokenfocus_ray.distributed.ledger import Ledger, reopen
 from tokenfocus_ray.distributed.pools import Scorer, check_budget
 from tokenfocus_ray.distributed.scorers import (
@@ -108,7 +110,8 @@ def score_manifest(
 
     Raises:
         ManifestError: a manifest cannot be read or lacks columns.
-        OutputError: ``out`` is not writable, or holds something else.
+        OutputError: ``out`` is not writable, holds something else, lies in the input folder, or
+            another launch is writing to it.
         ConfigError: ``out`` holds scores of another configuration or input; the session is too
             small for the workers; or the ensemble is of other members.
         BackboneError, AdapterError, LevelError: the scorer cannot be built.
@@ -185,6 +188,7 @@ def run_job(
     started = time.monotonic()
     store = place(out)
     check_outside(store, manifests)
+    refuse_if_held(store)
     source = plan_source(manifests, images, mapping, store.child(INPUT), text)
     source = replace(source, confined=images_only)
     if ensemble is not None:
@@ -196,41 +200,74 @@ def run_job(
         **({"input.encoding": text.encoding} if text.encoding else {}),
         "commit_rows": job.commit_rows,
     }
-    if overwrite:
-        check_clearable(store, [*manifests, *([images] if images else [])])
-        known = False
-    else:
-        known = check_identity(store, JOB_FILE, everything, JOB.__eq__, "no scoring job")
-    ledger = Ledger(store, source.units) if known else None
-    again = 0
-    if ledger and retry_unscored and (again := reopen(ledger)):
-        say(f"{again} rows are scored again")
-        ledger = Ledger(store, source.units)
-    launch: dict[str, Any] | None = None
-    if ledger is None or not ledger.is_finished:
-        with ray_session():
-            names = [scorer.name for scorer in scorers]
-            check_budget(names, job, cluster_gpus(), ray.cluster_resources().get("CPU", 0))
-            store.check_writable()
-            if ledger is None:
-                _begin(store, source, everything)
-                ledger = Ledger(store, source.units)
-            run = BatchRun(store, source, scorers, job, ledger, say, ensemble)
-            run.finish()
-            launch = run.record()
-    store.delete(COMMITS)
-    for folder in (store, store.child(JOB)):
-        folder.sweep()
-    summary = replace(_count(store, source.n_rows), out=out, seconds=time.monotonic() - started)
-    if launch or not store.exists(RUN_FILE):
-        store.write_json(RUN_FILE, asdict(summary) | {"launch": launch, "job": everything})
+    inputs = [*manifests, *([images] if images else [])]
+    is_known = functools.partial(_is_known, store, everything, inputs, overwrite)
+    if is_known() and not retry_unscored and _is_finished(store, source):
+        store.sweep()
+        summary = _count(store, source.n_rows)
+        say(f"already finished: {summary.rows:,} rows are there, nothing is scored")
+        return replace(summary, out=out, seconds=time.monotonic() - started)
+    store.check_writable()
+    with hold(store, "score", say) as lease:
+        # asked again, since another launch may have begun or ended in between
+        ledger = Ledger(store, source.units) if is_known() else None
+        if ledger and retry_unscored and (again := reopen(ledger)):
+            say(f"{again} rows are scored again")
+            ledger = Ledger(store, source.units)
+        launch: dict[str, Any] | None = None
+        if ledger is None or not ledger.is_finished:
+            with ray_session():
+                names = [scorer.name for scorer in scorers]
+                check_budget(names, job, cluster_gpus(), ray.cluster_resources().get("CPU", 0))
+                if ledger is None:
+                    _begin(lease, source, everything)
+                    ledger = Ledger(store, source.units)
+                else:
+                    say(ledger.there(job.commit_rows))
+                run = BatchRun(lease, source, scorers, job, ledger, say, ensemble)
+                run.finish()
+                launch = run.record()
+        lease.confirm()
+        store.delete(COMMITS)
+        for folder in (store, store.child(JOB)):
+            folder.sweep()
+        summary = _count(store, source.n_rows)
+        summary = replace(summary, out=out, seconds=time.monotonic() - started)
+        if launch or not store.exists(RUN_FILE):
+            store.write_json(RUN_FILE, asdict(summary) | {"launch": launch, "job": everything})
     return summary
 
 
-def _begin(store: Store, source: Source, identity: Mapping[str, Any]) -> None:
+def _is_known(
+    store: Store, identity: Mapping[str, Any], inputs: Sequence[str], overwrite: bool
+) -> bool:
+    """Whether there is a job to go on with; refuses what belongs to something else."""
+    if overwrite:
+        check_clearable(store, inputs)
+        return False
+    return check_identity(store, JOB_FILE, identity, JOB.__eq__, "no scoring job")
+
+
+def _is_finished(store: Store, source: Source) -> bool:
+    """Whether there is nothing to do or to tidy up: such a folder may be read-only by now."""
+    return (
+        store.exists(RUN_FILE)
+        and not store.exists(COMMITS)
+        and Ledger(store, source.units).is_finished
+    )
+
+
+def _begin(lease: Lease, source: Source, identity: Mapping[str, Any]) -> None:
     """Makes room for a new job; the record comes last, so that a job is begun whole."""
-    for name in sorted(store.names(), key=JOB.__eq__):
-        store.delete(name)
+    lease.confirm()
+    store = lease.out
+    for name in store.names():
+        if name != JOB:
+            store.delete(name)
+    job, record = store.child(JOB), PurePosixPath(JOB_FILE).name
+    for name in sorted(job.names(), key=record.__eq__):
+        if name != PurePosixPath(LEASE).name:
+            job.delete(name)
     for name, data in source.inputs.items():
         store.write_bytes(f"{INPUT}/{name}", data)
     store.write_json(JOB_FILE, identity)

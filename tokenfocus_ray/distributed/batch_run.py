@@ -21,6 +21,7 @@ from tokenfocus_ray.distributed.causes import cause_of, let_go, own_error
 from tokenfocus_ray.distributed.commits import Piece, publish
 from tokenfocus_ray.distributed.feeding import CommitPieces, PreparePieces, ReadPieces
 from tokenfocus_ray.distributed.guard import Attempts, Guard
+from tokenfocus_ray.distributed.lease import Lease
 from tokenfocus_ray.distributed.ledger import Ledger
 from tokenfocus_ray.distributed.pieces import unit_table
 from tokenfocus_ray.distributed.pools import Scorer, fewest_workers, passes
@@ -28,7 +29,6 @@ from tokenfocus_ray.distributed.score_pieces import COMMIT_CPUS, ScorePool, piec
 from tokenfocus_ray.distributed.session import cluster_gpus
 from tokenfocus_ray.distributed.stages import PrepareStage
 from tokenfocus_ray.errors import JobError
-from tokenfocus_ray.storage import Store
 
 if TYPE_CHECKING:
     from tokenfocus_ray.ensemble.bundle import Ensemble
@@ -54,7 +54,7 @@ class BatchRun:
     """The driver of one launch.
 
     Args:
-        store: The output folder.
+        lease: Of the output folder.
         source: What to score.
         scorers: The backbones.
         job: Workers and pace.
@@ -65,7 +65,7 @@ class BatchRun:
 
     def __init__(
         self,
-        store: Store,
+        lease: Lease,
         source: Source,
         scorers: Sequence[Scorer],
         job: JobConfig,
@@ -74,7 +74,7 @@ class BatchRun:
         ensemble: Ensemble | None = None,
     ) -> None:
         self._ensemble = ensemble
-        self._store, self._source, self._scorers = store, source, tuple(scorers)
+        self._lease, self._source, self._scorers = lease, source, tuple(scorers)
         self._job, self._ledger, self._say = job, ledger, say
         self._publishing: dict[Any, int] = {}
         self._codes: Counter[str] = Counter()
@@ -174,10 +174,10 @@ class BatchRun:
         names = tuple(s.name for s in self._scorers)
         return piece_pipeline(
             units,
-            ReadPieces(bare, self._store, job.commit_rows, prepare if has_bytes else None),
+            ReadPieces(bare, self._lease.out, job.commit_rows, prepare if has_bytes else None),
             None if has_bytes else prepare,
             pools,
-            CommitPieces(self._store, columns, names, run.start, run.stop, self._ensemble),
+            CommitPieces(self._lease, columns, names, run.start, run.stop, self._ensemble),
         )
 
     def _note(self, run: range, row: Mapping[str, Any]) -> None:
@@ -228,7 +228,7 @@ class BatchRun:
             return False
         part, duplicates = ready
         pieces = self._ledger.pieces_of(part)
-        self._publishing[_publish.remote(self._store, part, pieces, duplicates)] = part
+        self._publishing[_publish.remote(self._lease, part, pieces, duplicates)] = part
         return True
 
     def _gather(self, wait: bool) -> None:
@@ -286,5 +286,6 @@ class _Pace:
 
 
 @ray.remote(num_cpus=COMMIT_CPUS)
-def _publish(store: Store, part: int, pieces: Any, duplicates: list[int]) -> None:
-    publish(store, part, pieces, duplicates)
+def _publish(lease: Lease, part: int, pieces: Any, duplicates: list[int]) -> None:
+    lease.confirm()
+    publish(lease.out, part, pieces, duplicates)

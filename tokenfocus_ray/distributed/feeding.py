@@ -30,6 +30,7 @@ from tokenfocus_ray.distributed.commits import (
 from tokenfocus_ray.distributed.failures import Action, decide
 from tokenfocus_ray.distributed.finish import finish
 from tokenfocus_ray.distributed.guard import Guard
+from tokenfocus_ray.distributed.lease import Lease
 from tokenfocus_ray.distributed.ledger import digests
 from tokenfocus_ray.distributed.pieces import COMMITTED, codes_of, count_codes, pack, unpack
 from tokenfocus_ray.distributed.stages import PrepareStage, scores_column, with_errors
@@ -177,7 +178,7 @@ class CommitPieces:
     """Writes pieces.
 
     Attributes:
-        out: The output folder.
+        lease: Of the output folder, which another launch may have taken over.
         columns: Which column is what.
         backbones: Names of all of them.
         start: Number of backbones that have scored in passes before.
@@ -185,7 +186,7 @@ class CommitPieces:
         ensemble: What makes one score of the members', if anything.
     """
 
-    out: Store
+    lease: Lease
     columns: Columns
     backbones: tuple[str, ...]
     start: int
@@ -203,21 +204,22 @@ class CommitPieces:
         return pa.Table.from_pylist(rows, schema=COMMITTED)
 
     def _write(self, head: Mapping[str, Any], scored: pa.Table) -> tuple[Counter[str], bytes]:
-        piece = Piece(head["unit"], head["piece"], head["last"])
+        piece, out = Piece(head["unit"], head["piece"], head["last"]), self.lease.out
+        self.lease.confirm()
         if self.start:
-            earlier = read_scored(self.out, replace(piece, scored=self.start))
+            earlier = read_scored(out, replace(piece, scored=self.start))
             for field, column in zip(earlier.schema, earlier.columns, strict=True):
                 scored = scored.append_column(field, column)
         if self.stop < len(self.backbones):
             names = [scores_column(i) for i in range(self.stop)]
-            write_scored(self.out, replace(piece, scored=self.stop), scored.select(names))
+            write_scored(out, replace(piece, scored=self.stop), scored.select(names))
             return codes_of(scored, self.stop - 1), b""
         rows = finish(scored, self.columns, self.backbones)
         if self.ensemble is not None:
             from tokenfocus_ray.ensemble.merge import merge  # scipy, which few workers need
 
             rows = merge(self.ensemble, {"the scores": rows})
-        whole = write_commit(self.out, piece, rows, head["positions"], len(self.backbones))
+        whole = write_commit(out, piece, rows, head["positions"], len(self.backbones))
         return count_codes(rows["error_code"]), digests(whole["sample_id"]).tobytes()
 
     def _patiently(self, write: Callable[[], Any]) -> Any:

@@ -215,10 +215,18 @@ def _watch(folder: Store, name: str) -> Life:
 
 def _read(folder: Store, name: str) -> tuple[bytes, dict[str, Any]]:
     """A file and what it says; nothing where it is gone, or no record."""
-    try:
-        data = folder.read_bytes(name)
-    except FileNotFoundError:
-        return b"", {}
+    data = b""
+    for tries_left in (2, 1, 0):
+        try:
+            data = folder.read_bytes(name)
+            break
+        except FileNotFoundError:
+            return b"", {}
+        except OutputError:  # on S3 also of a file that goes or changes while it is read
+            if name not in folder.names():
+                return b"", {}
+            if not tries_left:
+                raise
     with suppress(ValueError):
         if isinstance(record := json.loads(data), dict):
             return data, record

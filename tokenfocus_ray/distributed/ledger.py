@@ -164,6 +164,28 @@ class Ledger:
         """Whether every part is written."""
         return len(self.published) == len(self.parts)
 
+    def there(self, commit_rows: int) -> str:
+        """What is done already, in words.
+
+        Args:
+            commit_rows: Rows of a piece.
+        """
+        sizes = [unit.n_rows for unit in self.units]
+        if None in sizes:  # of tar shards, which only reading tells
+            pieces = sum(len(state.pieces) for state in self.states.values())
+            return (
+                f"{len(self.published):,} of {len(self.parts):,} shards are there already, and "
+                f"{pieces:,} pieces of at most {commit_rows:,} rows of others"
+            )
+        rows = 0
+        for unit in self.units:
+            size, state = unit.n_rows or 0, self.states.get(unit.number)
+            if state is None:  # published
+                rows += size
+            else:
+                rows += sum(min(commit_rows, size - piece * commit_rows) for piece in state.pieces)
+        return f"{rows:,} of {sum(n or 0 for n in sizes):,} rows are there already"
+
     def pending(self, backbones: int | None = None) -> list[Unit]:
         """Units of which something is left to do.
 

@@ -27,6 +27,7 @@ from tokenfocus_ray.distributed.batch_run import SAY_SECONDS, Say
 from tokenfocus_ray.distributed.causes import let_go, own_error
 from tokenfocus_ray.distributed.commits import INPUT, JOB, part_name
 from tokenfocus_ray.distributed.identity import check_identity, check_outside, place
+from tokenfocus_ray.distributed.lease import Lease, hold, refuse_if_held
 from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.ensemble.merge import merge
@@ -69,13 +70,13 @@ class MergeParts:
     Attributes:
         ensemble: What to apply.
         tables: Of the same rows.
-        out: The output folder.
+        lease: Of the output folder.
         rows: Of a part.
     """
 
     ensemble: Ensemble
     tables: tuple[RowTable, ...]
-    out: Store
+    lease: Lease
     rows: int
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -98,7 +99,8 @@ class MergeParts:
             writer.write_table(merged)
         assert writer is not None
         writer.close()
-        self.out.write_bytes(part_name(part), sink.getvalue())
+        self.lease.confirm()
+        self.lease.out.write_bytes(part_name(part), sink.getvalue())
         return stop - start
 
 
@@ -117,12 +119,14 @@ def merge_scores(
     Raises:
         ManifestError: a table cannot be read, lacks columns, or has other rows than the first.
         ConfigError: ``out`` holds what another ensemble or input gave.
-        OutputError: ``out`` cannot be written, or holds something else.
+        OutputError: ``out`` cannot be written, holds something else, lies in the input folder, or
+            another launch is writing to it.
     """
     started = time.monotonic()
     bundle = Ensemble.load(ensemble) if isinstance(ensemble, str) else ensemble
     store = place(out)
     check_outside(store, scores)
+    refuse_if_held(store)
     tables = tuple(
         RowTable.of(uri, store.child(INPUT, f"{number}.parquet"))
         for number, uri in enumerate(scores)
@@ -132,19 +136,31 @@ def merge_scores(
     identity: dict[str, Any] = {"ensemble": bundle.fingerprint(), "part_rows": PART_ROWS}
     for number, table in enumerate(tables):
         identity |= {f"input.{number}.{key}": value for key, value in table.fingerprint.items()}
-    if not check_identity(store, MERGE_FILE, identity, JOB.__eq__, "no merge"):
-        store.check_writable()
-        for table in tables:
-            for name, data in table.inputs.items():
-                store.write_bytes(f"{INPUT}/{name}", data)
-        store.write_json(MERGE_FILE, identity)
-    done = set(store.names())
     parts = range(math.ceil(n_rows / PART_ROWS))
-    todo = [part for part in parts if part_name(part) not in done]
-    if todo:
-        with ray_session():
-            _run(MergeParts(bundle, tables, store, PART_ROWS), todo, say)
-    store.sweep()
+
+    def is_known() -> bool:
+        return check_identity(store, MERGE_FILE, identity, JOB.__eq__, "no merge")
+
+    if is_known() and not _missing(store, parts):
+        store.sweep()
+        say(f"already finished: {n_rows:,} rows are there, nothing is merged")
+    else:
+        store.check_writable()
+        with hold(store, "merge", say) as lease:
+            # asked again, since another launch may have begun or ended in between
+            if not is_known():
+                lease.confirm()
+                for table in tables:
+                    for name, data in table.inputs.items():
+                        store.write_bytes(f"{INPUT}/{name}", data)
+                store.write_json(MERGE_FILE, identity)
+            if todo := _missing(store, parts):
+                if len(todo) < len(parts):
+                    say(f"{len(parts) - len(todo):,} of {len(parts):,} parts are there already")
+                with ray_session():
+                    _run(MergeParts(bundle, tables, lease, PART_ROWS), todo, say)
+            lease.confirm()
+            store.sweep()
     rows, scored = _count(store)
     if rows != n_rows:
         raise OutputError(
@@ -152,6 +168,11 @@ def merge_scores(
             f"must have written to this folder: choose another"
         )
     return MergeSummary(out, rows, scored, time.monotonic() - started)
+
+
+def _missing(store: Store, parts: Sequence[int]) -> list[int]:
+    done = set(store.names())
+    return [part for part in parts if part_name(part) not in done]
 
 
 def _run(make: Any, todo: Sequence[int], say: Say) -> None:

@@ -27,7 +27,9 @@ import ray
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import ImageSpec, Source
 from tokenfocus_ray.config import BackboneRun, TrainConfig
+from tokenfocus_ray.distributed.commits import JOB
 from tokenfocus_ray.distributed.identity import check_identity, check_outside, place
+from tokenfocus_ray.distributed.lease import Lease, hold, refuse_if_held
 from tokenfocus_ray.distributed.scorers import check_scorer, members_record
 from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.distributed.train_data import (
@@ -126,24 +128,47 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
         ConfigError: the configuration does not fit the data, the cluster, or what an earlier
             launch began in ``out``.
         BackboneError, LevelError: a backbone cannot be trained.
-        OutputError: ``out`` cannot be written to, or has too little space.
+        OutputError: ``out`` cannot be written to, has too little space, lies in the folder of the
+            data, or another launch is writing to it.
         TrainingError: some members failed; launching again trains those only.
     """
-    from tokenfocus_ray.training.plan import check_space
-
     started = time.monotonic()
     store = place(out)
     check_outside(store, [config.data, *([config.test] if config.test else [])])
+    refuse_if_held(store)
     config, sources = _settle(config)
     manifest, specs = _check(config, sources)
     store.check_writable()
     identity = config.identity() | {"data": manifest.fingerprint}
     identity |= {f"backbones.{name}.weights": s.revision for name, s in sources.items()}
-    ours = (SAMPLES_FILE, SKIPPED_FILE, "images", "members")
-    known = check_identity(store, CONFIG_FILE, identity, ours.__contains__, "no training")
+    _is_known(store, identity)  # before anything is written to a folder of something else
+    with hold(store, "train", say) as lease:
+        summary = _train(config, manifest, sources, specs, identity, lease, say)
+    return replace(summary, seconds=time.monotonic() - started)
+
+
+def _is_known(store: Store, identity: Mapping[str, Any]) -> bool:
+    ours = (SAMPLES_FILE, SKIPPED_FILE, "images", "members", JOB)
+    return check_identity(store, CONFIG_FILE, identity, ours.__contains__, "no training")
+
+
+def _train(
+    config: TrainConfig,
+    manifest: Manifest,
+    sources: Mapping[str, Source],
+    specs: Mapping[str, ImageSpec],
+    identity: Mapping[str, Any],
+    lease: Lease,
+    say: Say,
+) -> TrainSummary:
+    """What is done while no other launch may write to the run's folder."""
+    from tokenfocus_ray.training.plan import check_space
+
+    started, store = time.monotonic(), lease.out
+    known = _is_known(store, identity)
     with ray_session():
         check_resources(config)
-        check_space(config, store.free_bytes(), out)
+        check_space(config, store.free_bytes(), store.uri)
         if not (known and store.exists(SAMPLES_FILE)):
             say(f"looking at {manifest.table.num_rows} samples of {manifest.path}")
             prepare_samples(manifest, config, list(specs.values()), store)
@@ -155,7 +180,7 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
         _check_shares(jobs)
         for line in warnings({job.name: job.choice for job in jobs}):
             say(line)
-        failed = _Fleet(jobs, manifest.base, say).run()
+        failed = _Fleet(jobs, manifest.base, lease, say).run()
         if failed:
             name, error = next(iter(failed.items()))
             raise TrainingError(
@@ -163,6 +188,7 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
                 f"{_cause(error)}. The others are kept; launch the same command again to train "
                 f"those that are missing"
             )
+    lease.confirm()
     members = [job.folder.read_json(MEMBER_FILE) for job in jobs]
     _write_out_of_fold(jobs, samples, store)
     summary = TrainSummary(store.uri, members, skipped.num_rows, time.monotonic() - started)
@@ -291,8 +317,8 @@ def check_resources(config: TrainConfig) -> None:
 class _Fleet:
     """Starts members while there is room, and says how they go."""
 
-    def __init__(self, jobs: list[MemberJob], base: str, say: Say) -> None:
-        self._jobs, self._base, self._say = jobs, base, say
+    def __init__(self, jobs: list[MemberJob], base: str, lease: Lease, say: Say) -> None:
+        self._jobs, self._base, self._lease, self._say = jobs, base, lease, say
         self._cluster = ray.cluster_resources()
         self._active: dict[Any, MemberJob] = {}
         self._seen: dict[str, int] = {}
@@ -307,6 +333,7 @@ class _Fleet:
                 waiting.append(job)
         failed: dict[str, Exception] = {}
         while waiting or self._active:
+            self._confirm()
             while waiting and self._has_room(waiting[0]):
                 job = waiting.pop(0)
                 self._say(f"{job.name}: starts, {job.schedule.n_steps} steps at the most")
@@ -322,6 +349,15 @@ class _Fleet:
                     failed[job.name] = error
                     self._say(f"{job.name}: failed: {_cause(error)}")
         return failed
+
+    def _confirm(self) -> None:
+        """Ends the members where another launch has taken over."""
+        try:
+            self._lease.confirm()
+        except OutputError:
+            for ref in self._active:
+                ray.cancel(ref, force=True)
+            raise
 
     def _has_room(self, job: MemberJob) -> bool:
         if not self._active:
