@@ -3,7 +3,7 @@
 What decides between several readings of a file:
 
 - the first frame of an animation; of an APNG its default image;
-- EXIF orientation is applied; EXIF that cannot be read is ignored, like ICC profiles;
+- EXIF orientation is applied; EXIF that cannot be read is ignored, like ICC profiles and texts;
 - transparency of every kind (RGBA, LA, palette, tRNS) is laid on white;
 - CMYK becomes RGB; 1-bit becomes 0 and 255;
 - 16-bit gray is scaled, so that 65535 becomes 255; 16-bit colour keeps its upper 8 bits;
@@ -17,7 +17,6 @@ Legend: H height, W width in pixels, C channels.
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import re
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from tokenfocus_ray.errors import ImageDecodeError
+from tokenfocus_ray.scoring.containers import open_bounded
 from tokenfocus_ray.scoring.fetch import WAYS, fetch, short
 from tokenfocus_ray.scoring.looks import kind_of
 
@@ -133,9 +133,9 @@ def _open(data: bytes, where: str) -> Image.Image:
     start = data[:16]
     for name in FORMATS:
         # not Image.open: it warns of large sizes, and threads share the filter of warnings
-        factory, accept = Image.OPEN[name]
+        _, accept = Image.OPEN[name]
         if accept is not None and accept(start) is True:
-            return factory(io.BytesIO(data), "")
+            return open_bounded(name, data, where)
     fault = f"is no image that can be read: it looks like {kind_of(data)}" if data else "is empty"
     raise ImageDecodeError("image_corrupt", f"{where} {fault}; give one of {', '.join(FORMATS)}")
 
