@@ -118,6 +118,7 @@ _BUILDERS: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     "mid-qwen2_5_vl": _mid_qwen,
     "mid-internvl-qwen2": lambda: _mid_internvl("qwen2"),
     "mid-internvl-llama": lambda: _mid_internvl("llama"),
+    "mid-internvl-qwen3": lambda: _mid_internvl("qwen3"),
 }
 
 
@@ -125,7 +126,7 @@ def build(name: str, parent: Path) -> str:
     """Folder of a backbone.
 
     Args:
-        name: One of :data:`TINY` (returned where it ships) or :data:`MID_SIZE` (written).
+        name: One of :data:`TINY` (returned where it ships) or another of ``_BUILDERS`` (written).
         parent: Where the folder is made.
 
     Returns:

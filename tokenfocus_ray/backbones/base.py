@@ -139,6 +139,8 @@ class Backbone(ABC):
 
     markup: ClassVar[ChatMarkup]
     auto_class: ClassVar[str]
+    #: Model types of the decoders that the packed forward was compared with.
+    decoders: ClassVar[tuple[str, ...]]
 
     def __init__(self, model: Any, tokenizer: Any, image_spec: ImageSpec, source: Source) -> None:
         self.model = model
@@ -236,22 +238,33 @@ class Backbone(ABC):
         Returns:
             hidden_AD, in the order of the batch's answers.
         """
-        from tokenfocus_ray.backbones.packing import branch_mask
-
         decoder = self.language_model
         embeds_BTD = decoder.get_input_embeddings()(batch.ids_BT)
         embeds_BTD = embeds_BTD.masked_scatter(
             batch.image_mask_BT.unsqueeze(-1), features_VD.to(embeds_BTD.dtype)
         )
-        # a 4-D mask as a tensor: the one form that every decoder type takes as it is
         hidden_BTD = decoder(
             inputs_embeds=embeds_BTD,
-            attention_mask=branch_mask(batch.segments_BT),
+            attention_mask=self._attention_mask(batch),
             position_ids=self.position_ids(batch),
             use_cache=False,
         ).last_hidden_state
         hidden_AD: Tensor = hidden_BTD[batch.rows_A, batch.columns_A]
         return hidden_AD
+
+    def _attention_mask(self, batch: PackedBatch) -> Tensor | dict[str, Tensor]:
+        """A 4-D mask as a tensor, the one form that every decoder type takes as it is.
+
+        Decoders with sliding windows would take it for all layers: they get one a kind of layer.
+        """
+        from tokenfocus_ray.backbones.packing import branch_mask, window_mask
+
+        mask_B1TT = branch_mask(batch.segments_BT)
+        decoder = self.language_model
+        if not getattr(decoder, "has_sliding_layers", False):
+            return mask_B1TT
+        window_B1TT = mask_B1TT & window_mask(batch.depths_BT, decoder.config.sliding_window)
+        return {"full_attention": mask_B1TT, "sliding_attention": window_B1TT}
 
     def logits(self, hidden_AD: Tensor, exact: Sequence[int] = ()) -> Tensor:
         """Raw full-vocabulary logits of hidden states, nothing post-processed.

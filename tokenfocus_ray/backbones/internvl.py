@@ -104,6 +104,7 @@ class InternVL(Backbone):
     """InternVL2.5 and InternVL3 in their transformers form, and the built-in ``tiny-internvl``."""
 
     auto_class = "InternVLForConditionalGeneration"
+    decoders = ("qwen2", "qwen3", "llama")
     markup = ChatMarkup(
         before_image="<|im_start|>user\n<img>",
         after_image="</img>\n",

@@ -149,6 +149,19 @@ def branch_mask(segments_BT: Tensor) -> Tensor:
     return (((keys_B1T == 0) | (keys_B1T == queries_BT1)) & causal_TT).unsqueeze(1)
 
 
+def window_mask(depths_BT: Tensor, window: int) -> Tensor:
+    """Who is near enough to be seen by a layer with a sliding window.
+
+    Args:
+        depths_BT: Depths of a micro-batch: distances are those in the sequence of one branch.
+        window: How many tokens are seen, a token's own included.
+
+    Returns:
+        Boolean [B, 1, T, T], to be combined with :func:`branch_mask`.
+    """
+    return (depths_BT[:, :, None] - depths_BT[:, None, :] < window).unsqueeze(1)
+
+
 def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     """Groups sequences of like length so that padded tokens stay within a budget.
 

@@ -156,6 +156,7 @@ class Qwen25VL(Backbone):
     """Qwen2.5-VL-3B/7B/32B/72B and the built-in ``tiny-qwen2_5_vl``."""
 
     auto_class = "Qwen2_5_VLForConditionalGeneration"
+    decoders = ("qwen2_5_vl_text",)
     markup = ChatMarkup(
         before_image="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\n<|vision_start|>",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from tokenfocus_ray.backbones.base import Backbone, ImageSpec, Source, folder_file
+from tokenfocus_ray.backbones.checkpoint import check_config, quiet_report, tensor_faults
 from tokenfocus_ray.backbones.hub import commit_of, hub_file
 from tokenfocus_ray.backbones.preprocessing import UnfollowedError
 from tokenfocus_ray.errors import BackboneError, did_you_mean
@@ -127,19 +128,28 @@ def load(
     import transformers
 
     cls = family_class(source.family)
+    load_config(source)
     tokenizer = load_tokenizer(source)
     spec = image_spec(source, max_visual_tokens)
     try:
-        model = (
-            getattr(transformers, cls.auto_class)
-            .from_pretrained(
+        with quiet_report():
+            model, info = getattr(transformers, cls.auto_class).from_pretrained(
                 source.location,
                 **_at(source),
                 dtype=dtype,
                 attn_implementation="sdpa",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # named below, with all else that does not fit
             )
-            .to(device)
-        )
+        if faults := tensor_faults(info):
+            raise BackboneError(
+                f"backbone {source.name!r} is not whole in {source.location!r}: {faults}; its "
+                f"scores would be those of random weights. Fetch or save it again, with the "
+                f"config.json that belongs to it"
+            )
+        model = model.to(device)
+    except BackboneError:
+        raise
     except _LOAD_ERRORS as error:
         raise _not_loadable(source, error) from error
     return cls(model.eval(), tokenizer, spec, source)
@@ -155,8 +165,8 @@ def skeleton(source: Source) -> Backbone:
     import transformers
 
     cls = family_class(source.family)
+    config = load_config(source)
     try:
-        config = transformers.AutoConfig.from_pretrained(source.location, **_at(source))
         with torch.device("meta"):
             model = getattr(transformers, cls.auto_class)._from_config(
                 config, attn_implementation="sdpa"
@@ -164,6 +174,30 @@ def skeleton(source: Source) -> Backbone:
     except _LOAD_ERRORS as error:
         raise _not_loadable(source, error) from error
     return cls(model, load_tokenizer(source), image_spec(source), source)
+
+
+def load_config(source: Source) -> Any:
+    """The configuration of a resolved backbone, all of which is followed here.
+
+    Raises:
+        BackboneError: it cannot be read, or says what is not done here.
+    """
+    from transformers import AutoConfig
+
+    if read_json(source, "adapter_config.json", False):
+        raise BackboneError(
+            f"backbone {source.name!r}: {source.location!r} holds an adapter beside the weights "
+            f"(adapter_config.json), which transformers would add to them; move it to a folder of "
+            f"its own and give that as an adapter, or delete it if it is merged already"
+        )
+    try:
+        config = AutoConfig.from_pretrained(source.location, **_at(source))
+        check_config(config, family_class(source.family).decoders)
+    except UnfollowedError as error:
+        raise _refused(source, "config.json", error) from error
+    except _LOAD_ERRORS as error:
+        raise _not_loadable(source, error) from error
+    return config
 
 
 def load_tokenizer(source: Source) -> Any:
@@ -192,6 +226,13 @@ def _not_loadable(source: Source, error: Exception) -> BackboneError:
     )
 
 
+def _refused(source: Source, file: str, error: UnfollowedError) -> BackboneError:
+    return BackboneError(
+        f"backbone {source.name!r}: {error.file or file} {error}; use a checkpoint of the "
+        f"family's usual form, or put the file right if it is wrong"
+    )
+
+
 def image_spec(source: Source, max_visual_tokens: int | None = None) -> ImageSpec:
     """The image spec of a resolved backbone, without torch and without its weights.
 
@@ -205,10 +246,7 @@ def image_spec(source: Source, max_visual_tokens: int | None = None) -> ImageSpe
             read_json(source, "config.json", True), preprocessor
         )
     except UnfollowedError as error:
-        raise BackboneError(
-            f"backbone {source.name!r}: {error.file or file} {error}; use a checkpoint of the "
-            f"family's usual form, or put the file right if it is wrong"
-        ) from error
+        raise _refused(source, file, error) from error
     except (KeyError, TypeError, ValueError) as error:
         raise BackboneError(
             f"backbone {source.name!r}: config.json or {file} does not say how "

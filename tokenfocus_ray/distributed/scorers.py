@@ -157,6 +157,7 @@ def check_scorer(config: ScoringConfig, source: Source) -> ImageSpec:
     Raises:
         BackboneError, AdapterError, LevelError: as the actors would.
     """
+    registry.load_config(source)
     spec = registry.image_spec(source, config.max_visual_tokens)
     with local_adapters(config.adapters) as folders:
         check_adapters(folders)

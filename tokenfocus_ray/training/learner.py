@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
 from tokenfocus_ray.backbones.base import Backbone, PreparedImage
 from tokenfocus_ray.backbones.packing import PackedBatch, collate, micro_batches
 from tokenfocus_ray.config import ScoringConfig, TrainConfig
+from tokenfocus_ray.errors import TrainingError
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.request import Request
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
@@ -331,8 +332,19 @@ class Learner:
         return {"model": self.trained(), "optimizer": optimizer}
 
     def load_trained(self, state: Mapping[str, Any]) -> None:
-        """Loads the trained values of a :meth:`state`."""
-        set_model_state_dict(self.wrapped, state["model"], options=_PART)
+        """Loads the trained values of a :meth:`state`.
+
+        Raises:
+            TrainingError: it is of other parameters; torch would leave the untrained ones in place.
+        """
+        names = {n for n, p in self.wrapped.named_parameters() if p.requires_grad}
+        if odd := sorted(names ^ {*state["model"]}):
+            raise TrainingError(
+                f"a checkpoint is of other parameters than are trained now: {len(odd)} differ, "
+                f"such as {odd[0]!r}; go on with the versions that it was written with, or train "
+                f"anew into another folder"
+            )
+        set_model_state_dict(self.wrapped, dict(state["model"]), options=_PART)  # it adds keys
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state`."""

@@ -20,7 +20,7 @@ from tests.support.learners import (
     trained_parameters,
 )
 from tests.support.measure import rows_gap
-from tokenfocus_ray.errors import LevelError
+from tokenfocus_ray.errors import LevelError, TrainingError
 from tokenfocus_ray.training.learner import Learner
 from tokenfocus_ray.training.schedule import learning_rate
 
@@ -86,6 +86,20 @@ def test_trained_values_load_without_the_optimizer() -> None:
     steps(one, 0, 1)
     other.load_trained(through_a_file({"model": one.trained()}))
     assert same(values(one), values(other))
+
+
+def test_a_checkpoint_of_other_parameters_is_refused_by_name() -> None:
+    """torch would load what fits and leave the rest as it started."""
+    learner = make_learner(train_config(TINIEST))
+    state = through_a_file({"model": learner.trained()})
+    first, *_ = sorted(state["model"])
+    state["model"] = {f"other.{k}" if k == first else k: v for k, v in state["model"].items()}
+    with pytest.raises(TrainingError) as caught:
+        learner.load_trained(state)
+    assert str(caught.value) == (
+        f"a checkpoint is of other parameters than are trained now: 2 differ, such as {first!r}; "
+        f"go on with the versions that it was written with, or train anew into another folder"
+    )
 
 
 def test_dropout_depends_on_seed_and_step_only() -> None:
