@@ -112,6 +112,9 @@ def test_a_driver_killed_five_times(undisturbed: Undisturbed, tmp_path: Path) ->
     line = (tmp_path / "output.txt").read_text().splitlines()[-1]
     assert line.startswith(f"rows={ROWS} scored={ROWS - 5} unscored=5 (image_corrupt 5) ")
     assert_as_undisturbed(out, undisturbed.frame)
+    lines = (tmp_path / "output.txt").read_text().splitlines()
+    assert f"{COMMIT_ROWS * len(before)} of {ROWS} rows are there already" in lines
+    assert "which ended without giving it up" in lines[0]
     # of the last launch: no more than what was not committed
     record = pd.read_json(out / "__job" / "run.json", typ="series")
     assert record["launch"]["rows"] == ROWS - COMMIT_ROWS * len(before)

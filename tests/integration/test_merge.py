@@ -80,7 +80,13 @@ def test_killed_and_launched_again(scores: Path, tmp_path: Path) -> None:
     done = {path: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
     assert 3 < len(done) < ROWS // merging.PART_ROWS
     (out / f".tmp-{'0' * 32}").write_bytes(b"half written")
-    summary = merge_scores([str(scores / "scores")], str(out), str(scores / "bundle"))
+    lines: list[str] = []
+    again = [str(scores / "scores")], str(out), str(scores / "bundle")
+    summary = merge_scores(*again, say=lines.append)
+    total = -(-ROWS // merging.PART_ROWS)
+    assert lines[-1] == f"{len(done)} of {total} parts are there already"
+    merge_scores(*again, say=lines.append)
+    assert lines[-1] == f"already finished: {ROWS:,} rows are there, nothing is merged"
     assert (summary.rows, summary.scored) == (ROWS, ROWS - 3)
     assert all(path.stat().st_mtime_ns == at for path, at in done.items())
     assert not list(out.glob(".tmp-*"))

@@ -163,7 +163,7 @@ def test_another_job_in_the_same_folder(tmp_path: Path) -> None:
     )
     assert "(commit_rows: 4 there, 5 now)" in refusal(ConfigError, path, out, commit_rows=5)
     manifest(tmp_path / "in", ["a", "b", "z"])
-    assert "(input.content: '" in refusal(ConfigError, path, out)
+    assert "(input.bytes: '" in refusal(ConfigError, path, out)
     assert list(read(tmp_path / "out")["prompt"]) == ["a", "b", "c"]
     run_pixels(path, out, overwrite=True)
     assert list(read(tmp_path / "out")["prompt"]) == ["a", "b", "z"]
@@ -178,7 +178,10 @@ def test_what_a_job_leaves(tmp_path: Path) -> None:
     run_pixels(path, str(out))
     # what a killed writer leaves is swept up by the next launch
     (out / ".tmp-0123").write_bytes(b"half")
-    run_pixels(path, str(out))
+    lines: list[str] = []
+    summary = run_pixels(path, str(out), say=lines.append)
+    assert lines == ["already finished: 1 rows are there, nothing is scored"]
+    assert (summary.rows, summary.out) == (1, str(out))
     assert sorted(p.name for p in out.iterdir()) == ["__job", "part-00000.parquet"]
     job = json.loads((out / "__job" / "job.json").read_text())
     assert (job["input.files"], job["input.rows"], job["input.column.image_uri"]) == (1, 1, "path")

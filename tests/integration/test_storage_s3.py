@@ -17,6 +17,8 @@ from numpy.testing import assert_array_equal
 from tests.support.races import Race, races  # noqa: F401
 from tests.support.s3 import S3Server, free_ports
 from tokenfocus_ray import s3
+from tokenfocus_ray.datasets.sources import File
+from tokenfocus_ray.datasets.watch import stamps
 from tokenfocus_ray.distributed.identity import check_outside
 from tokenfocus_ray.distributed.lease import LEASE, hold
 from tokenfocus_ray.errors import ImageDecodeError, OutputError
@@ -138,6 +140,20 @@ def test_whole_bucket(s3_bucket: str) -> None:
     bucket.delete("")
     assert bucket.exists()
     assert bucket.names() == []
+
+
+def test_a_rewritten_object_is_seen_and_a_copied_one_is_the_same(store: Store) -> None:
+    def fingerprint(folder: str) -> dict[str, str]:
+        at = store.child(folder, "m.tar")
+        return stamps([File(at.uri, "", 5)])
+
+    store.write_bytes("a/m.tar", b"a cow")
+    store.write_bytes("b/m.tar", b"a cow")
+    before = fingerprint("a")
+    assert list(before) == ["etags"]
+    assert fingerprint("b") == before
+    store.write_bytes("a/m.tar", b"a dog")
+    assert fingerprint("a") != before
 
 
 def test_an_output_below_an_input_prefix_is_refused(store: Store) -> None:

@@ -33,6 +33,7 @@ from tokenfocus_ray.datasets.text import (
 )
 from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Source, Unit
+from tokenfocus_ray.datasets.watch import stamps
 from tokenfocus_ray.errors import ManifestError, RowError
 from tokenfocus_ray.storage import Store, public, split_uri
 
@@ -256,6 +257,7 @@ def _of_tars(files: Sequence[File], mapping: Mapping[str, str], where: str) -> S
     fingerprint = {
         "files": len(files),
         "content": _digest((f.uri.rpartition("/")[2], f.size) for f in files),
+        **stamps(files),
     }
     return Source(where, find_columns(schema.names, mapping, where), schema, units, fingerprint)
 
@@ -296,6 +298,7 @@ def look_at(files: Sequence[File]) -> tuple[list[pq.FileMetaData], pa.Schema, di
         "files": len(files),
         "rows": sum(own.num_rows for own in footers),
         "content": _digest(map(_summary, files, footers)),
+        **stamps(files),
     }
     return footers, schema, fingerprint
 
@@ -346,7 +349,7 @@ def _runs(sizes: Sequence[int], has_bytes: bool) -> Iterator[tuple[tuple[int, ..
 
 
 def _summary(file: File, own: pq.FileMetaData) -> tuple[Any, ...]:
-    """What tells a rewritten file from the same one: layout and statistics of every column."""
+    """What tells one file from another: layout and statistics of every column."""
     columns = []
     for g in range(own.num_row_groups):
         group = own.row_group(g)

@@ -24,7 +24,7 @@ class RowTable:
         where: For messages.
         schema: Of the rows, with the first file's metadata.
         files: URI and sizes of the row groups of each.
-        fingerprint: Changes with the files' names, sizes, layout and statistics.
+        fingerprint: Changes with the files' names, sizes, layout, statistics and content.
         inputs: Files that are to be written before rows are read, by name.
     """
 

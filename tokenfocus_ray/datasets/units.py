@@ -48,7 +48,7 @@ class Source:
         columns: Which column is what.
         schema: Of the rows that units give.
         units: In the order of the input.
-        fingerprint: Changes with the files' names, sizes, layout and statistics.
+        fingerprint: Changes with the files' names, sizes, layout, statistics and content.
         inputs: Parquet files that are to be written before the units are read, by name.
         confined: Whether only images below the folder that relative paths start from are read.
         encoding: Of the text in tar shards and binary columns; None: UTF-8.

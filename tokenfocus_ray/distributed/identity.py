@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tokenfocus_ray.backbones.hub import COMMIT
+from tokenfocus_ray.datasets.watch import STAMPS
 from tokenfocus_ray.errors import ConfigError, OutputError
 from tokenfocus_ray.storage import Store, public
 
@@ -38,7 +39,11 @@ def check_identity(
         return False
     earlier = store.read_record(file)
     plain = json.loads(json.dumps(identity))
-    keys = [k for k in sorted({*earlier, *plain}) if earlier.get(k) != plain.get(k)]
+    keys = [
+        key
+        for key in sorted({*earlier, *plain})
+        if earlier.get(key) != plain.get(key) and not (_is_stamp(key) and key not in earlier)
+    ]
     if keys:
         shown = "; ".join(difference(k, earlier.get(k), plain.get(k), "there") for k in keys)
         raise ConfigError(
@@ -46,6 +51,12 @@ def check_identity(
             f"or choose another --out"
         )
     return True
+
+
+def _is_stamp(key: str) -> bool:
+    """Whether a job that was begun by an earlier version lacks it, and goes on without."""
+    first, _, last = key.partition(".")
+    return first == "input" and last.rpartition(".")[2] in STAMPS
 
 
 def place(uri: str) -> Store:

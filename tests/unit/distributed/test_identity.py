@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import pytest
 
 from tokenfocus_ray.config import JobConfig, TrainConfig
 from tokenfocus_ray.distributed.batch import check_clearable, run_job
-from tokenfocus_ray.distributed.identity import check_outside
+from tokenfocus_ray.distributed.identity import check_identity, check_outside
 from tokenfocus_ray.distributed.merge import merge_scores
 from tokenfocus_ray.distributed.train import train_members
-from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.errors import ConfigError, OutputError
 from tokenfocus_ray.storage import Store
 
 
@@ -62,6 +63,27 @@ def test_an_output_folder_beside_its_manifest_is_ordinary(tmp_path: Path) -> Non
     check_outside(Store.of(tmp_path / "in-2"), [str(tmp_path / "in")])
     check_outside(Store.of(tmp_path / "m.csv" / "out"), [str(tmp_path / "m.csv")])
     check_outside(Store.of("s3://bucket/in-2"), ["s3://bucket/in", str(tmp_path)])
+
+
+def test_a_job_begun_before_its_files_were_watched_goes_on(tmp_path: Path) -> None:
+    """And what it does have must agree, as in a job that was begun since."""
+    store = Store.of(tmp_path)
+    old = {"scorer": "a", "input.content": "1"}
+    now = old | {"input.bytes": "2", "input.0.mtimes": "3", "input.etags": "4"}
+    store.write_json("__job/job.json", old)
+    check = functools.partial(check_identity, store, "__job/job.json", is_ours=bool, maker="none")
+    assert check(now)
+    for changed in ({"input.content": "5"}, {"scorer": "b"}, {"bytes": "6"}):
+        with pytest.raises(ConfigError, match="begun with another configuration"):
+            check(now | changed)
+    store.write_json("__job/job.json", now)
+    assert check(now)
+    with pytest.raises(ConfigError) as caught:
+        check(now | {"input.bytes": "7"})
+    assert str(caught.value) == (
+        f"{tmp_path} was begun with another configuration (input.bytes: '2' there, '7' now); set "
+        f"it back to go on, or choose another --out"
+    )
 
 
 def test_overwrite_follows_links_to_the_input(tmp_path: Path) -> None:
