@@ -19,9 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from tokenfocus_ray.datasets.asked import by_type, check_file, check_single, lists_of
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
-from tokenfocus_ray.datasets.manifest import CONVENTIONS, find_columns
+from tokenfocus_ray.datasets.manifest import CONVENTIONS, Columns, find_columns
 from tokenfocus_ray.datasets.names import is_image
+from tokenfocus_ray.datasets.schemas import unified
 from tokenfocus_ray.datasets.tars import TAR_COLUMNS, tar_schema
 from tokenfocus_ray.datasets.text import (
     ERROR_CODE,
@@ -45,6 +47,8 @@ FORMS = (
     "webdataset, or a folder of images with a .txt beside each"
 )
 _THREADS = 16
+#: Rows that are looked at where a column's type does not tell whether it can be asked.
+_FIRST_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +268,11 @@ def _of_tars(files: Sequence[File], mapping: Mapping[str, str], where: str) -> S
 
 def _of_parquet(files: Sequence[File], mapping: Mapping[str, str], where: str) -> Source:
     footers, schema, fingerprint = look_at(files)
-    columns = find_columns(schema.names, mapping, where)
+    columns = by_type(find_columns(schema.names, mapping, where), schema)
+    for file, own in zip(files, footers, strict=True):
+        name = where if file.data is not None else public(file.uri)
+        check_file(own.schema.to_arrow_schema(), schema, columns, name, own.num_rows)
+    _check_lists(files, footers, schema, columns, where)
     units: list[Unit] = []
     for file, own in zip(files, footers, strict=True):
         sizes = [own.row_group(i).num_rows for i in range(own.num_row_groups)]
@@ -276,24 +284,36 @@ def _of_parquet(files: Sequence[File], mapping: Mapping[str, str], where: str) -
     return Source(where, columns, schema, tuple(units), fingerprint, inputs)
 
 
+def _check_lists(
+    files: Sequence[File],
+    footers: Sequence[pq.FileMetaData],
+    schema: pa.Schema,
+    columns: Columns,
+    where: str,
+) -> None:
+    """Looks at the first rows of columns with lists where one value is wanted."""
+    if not (lists := lists_of(schema, columns)):
+        return
+    for file, own in zip(files, footers, strict=True):
+        names = [name for name in lists if name in own.schema.to_arrow_schema().names]
+        if own.num_rows and names and file.data is None:
+            store = Store.of(file.uri)
+            with pq.ParquetFile(store.root, filesystem=store.filesystem) as parquet:
+                batch = next(parquet.iter_batches(_FIRST_ROWS, columns=names))
+            for name in names:
+                check_single(batch.column(name), name, lists[name], where)
+            return
+
+
 def look_at(files: Sequence[File]) -> tuple[list[pq.FileMetaData], pa.Schema, dict[str, Any]]:
     """Footers of Parquet files, the schema that holds all their columns, and a fingerprint.
 
     Raises:
-        ManifestError: one cannot be read, or its columns do not fit the first's.
+        ManifestError: one cannot be read, or its columns do not fit those of the others.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         footers = list(pool.map(footer, files))
-    schemas = [own.schema.to_arrow_schema().remove_metadata() for own in footers]
-    schema = schemas[0]
-    for file, other in zip(files, schemas, strict=True):
-        try:
-            schema = pa.unify_schemas([schema, other], promote_options="permissive")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise ManifestError(
-                f"{public(file.uri)}: its columns do not fit those of {public(files[0].uri)}: "
-                f"{error}; take them one after another"
-            ) from error
+    schema = unified(files, footers)
     fingerprint = {
         "files": len(files),
         "rows": sum(own.num_rows for own in footers),

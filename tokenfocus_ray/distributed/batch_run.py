@@ -167,7 +167,8 @@ class BatchRun:
             )
         specs = {i: scorer.spec for i, scorer in scorers.items()}
         prepare = PreparePieces(
-            PrepareStage(columns, specs, "", self._source.confined), Guard(0, attempts)
+            PrepareStage(columns, specs, "", self._source.confined, self._source.encoding),
+            Guard(0, attempts),
         )
         bare = replace(self._source, units=(), inputs={})
         has_bytes = self._source.has_bytes

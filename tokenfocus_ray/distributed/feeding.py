@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from tokenfocus_ray.datasets.asked import as_asked
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.datasets.tars import PASSED_OVER
-from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE
 from tokenfocus_ray.datasets.units import Source, Unit, read_unit
 from tokenfocus_ray.distributed.commits import (
     Piece,
@@ -33,7 +33,7 @@ from tokenfocus_ray.distributed.guard import Guard
 from tokenfocus_ray.distributed.lease import Lease
 from tokenfocus_ray.distributed.ledger import digests
 from tokenfocus_ray.distributed.pieces import COMMITTED, codes_of, count_codes, pack, unpack
-from tokenfocus_ray.distributed.stages import PrepareStage, scores_column, with_errors
+from tokenfocus_ray.distributed.stages import PrepareStage, scores_column
 from tokenfocus_ray.errors import ManifestError, OutputError
 from tokenfocus_ray.storage import Store
 
@@ -146,11 +146,8 @@ class PreparePieces:
         """One piece."""
         started = time.perf_counter()
         prepare = replace(self.prepare, base=head["base"])
+        table = as_asked(table, prepare.columns, prepare.encoding)
         table = self.guard(head, table, functools.partial(_prepared, prepare), prepare.unread)
-        if ERROR_CODE in table.column_names:
-            for i in prepare.image_specs:
-                table = with_errors(table, i, table[ERROR_CODE], table[ERROR_MESSAGE])
-            table = table.drop_columns([ERROR_CODE, ERROR_MESSAGE])
         return head | {"prepare_s": time.perf_counter() - started}, table
 
 

@@ -20,7 +20,9 @@ import pyarrow.compute as pc
 
 from tokenfocus_ray.backbones.base import ImageSpec, PreparedImage, Source
 from tokenfocus_ray.config import ScoringConfig
+from tokenfocus_ray.datasets.asked import as_asked
 from tokenfocus_ray.datasets.manifest import Columns
+from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE
 from tokenfocus_ray.errors import ImageDecodeError, RowError
 from tokenfocus_ray.schema import SCORE_SCHEMA, ScoreRow, sample_id
 from tokenfocus_ray.scoring.fetch import fetch
@@ -72,6 +74,7 @@ class PrepareStage:
         image_specs: Backbone -> how it wants its images.
         base: Folder that relative image paths start from.
         confined: Whether only images below ``base`` are read.
+        encoding: Of text in columns of bytes; None: UTF-8.
         given_up: Whether rows leave with ``process_died`` instead.
     """
 
@@ -79,16 +82,17 @@ class PrepareStage:
     image_specs: Mapping[int, ImageSpec]
     base: str
     confined: bool = False
+    encoding: str | None = None
     given_up: bool = False
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Replaces the image bytes by prepared pixels."""
+        """Replaces the image bytes by prepared pixels, and reads what is asked as text."""
         c = self.columns
+        table = as_asked(table, c, self.encoding)
         used = [n for n in (c.image, c.image_uri, c.prompt, c.sample_id) if n]
-        rows = table.select(used).to_pylist()
+        rows = table.select([*dict.fromkeys(used), ERROR_CODE, ERROR_MESSAGE]).to_pylist()
         images = [self._images(row) for row in rows]
-        if c.image:
-            table = table.drop_columns([c.image])
+        table = table.drop_columns([ERROR_CODE, ERROR_MESSAGE, *([c.image] if c.image else [])])
         table = table.append_column(ID, pa.array([self._id(row) for row in rows], pa.string()))
         for i in self.image_specs:
             prepared = pa.array([row[i] for row in images], PREPARED)
@@ -104,14 +108,16 @@ class PrepareStage:
         c = self.columns
         given = row[c.sample_id] if c.sample_id else None
         if given not in (None, ""):
-            return str(given)
+            return str(given)  # a whole number or a text, see as_asked
         uri, value = (row[name] if name else None for name in (c.image_uri, c.image))
-        reference = image_reference(uri) or image_reference(value) or b""
+        reference = _text(uri) or image_reference(value) or b""
         return sample_id(reference, _text(row[c.prompt]) or "")
 
     def _images(self, row: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
         c = self.columns
         try:
+            if row[ERROR_CODE] is not None:  # of its source, or of what cannot be asked
+                raise RowError(row[ERROR_CODE], row[ERROR_MESSAGE])
             if self.given_up:
                 raise ImageDecodeError("process_died", DIED)
             uri, value = (row[name] if name else None for name in (c.image_uri, c.image))
@@ -158,17 +164,16 @@ def _error(error: RowError) -> dict[str, Any]:
     return {"error_code": error.code, "error_message": error.message}
 
 
-def with_errors(table: pa.Table, backbone: int, codes: Any, messages: Any) -> pa.Table:
+def with_errors(table: pa.Table, backbone: int, code: str, messages: Any) -> pa.Table:
     """Prepared rows that are not to be scored.
 
     Args:
         table: Prepared rows.
         backbone: Whose.
-        codes: Of the errors: one for all rows, or a column.
+        code: Of the error.
         messages: One text for all rows, or a column with one a row, null where it is to be scored.
     """
     texts = [messages] * table.num_rows if isinstance(messages, str) else messages.to_pylist()
-    code = codes if isinstance(codes, str) else pa.array(codes.to_pylist(), pa.string())
     name = prepared_column(backbone)
     prepared = structs(table[name])
     fields = {f.name: prepared.field(f.name) for f in PREPARED}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,18 @@ import ray.train
 
 from tokenfocus_ray.backbones.base import ImageSpec
 from tokenfocus_ray.config import TrainConfig
+from tokenfocus_ray.datasets.asked import as_asked, by_type, check_file
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.manifest import Columns, find_columns
-from tokenfocus_ray.datasets.text import TextOptions
+from tokenfocus_ray.datasets.schemas import unified
+from tokenfocus_ray.datasets.sources import File, footer
+from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE, TextOptions
 from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.distributed.stages import PrepareStage
 from tokenfocus_ray.errors import ManifestError, RowError
 from tokenfocus_ray.scoring.fetch import fetch
 from tokenfocus_ray.scoring.image import decode
-from tokenfocus_ray.storage import Store
+from tokenfocus_ray.storage import Store, public
 from tokenfocus_ray.training.bags import make_bags
 from tokenfocus_ray.training.samples import (
     SAMPLE_COLUMNS,
@@ -47,6 +51,7 @@ from tokenfocus_ray.training.schedule import Schedule, Step
 
 SAMPLES_FILE = "samples.parquet"
 SKIPPED_FILE = "skipped.parquet"
+_THREADS = 16
 #: Rows of a block of the training stream: enough to amortise a task, few enough to stay in step.
 CHUNK_ROWS = 32
 #: Logical CPUs of a task that fetches, decodes and resizes.
@@ -111,14 +116,23 @@ def read_manifest(
             table = read_evalmuse(path, encoding=text.encoding)
         else:
             table = read_small(Path(path), mapping, text)
-        names = table.column_names
+        columns = by_type(find_columns(table.column_names, mapping, path), table.schema)
+        check_file(table.schema, table.schema, columns, path, table.num_rows)
     elif suffix in (".parquet", "") or (not remote and Path(path).is_dir()):
         store = Store.of(path)
         try:
             data = pads.dataset(store.root, filesystem=store.filesystem, format="parquet")
-            names = data.schema.names
-            columns = find_columns(names, mapping, path)
-            table = data.to_table(columns=[n for n in names if n != columns.image])
+            scheme = "" if store.is_local else "s3://"
+            files = [File(f"{scheme}{name}", path, 0) for name in data.files]
+            with ThreadPoolExecutor(_THREADS) as pool:
+                footers = list(pool.map(footer, files))
+            schema = unified(files, footers)
+            columns = by_type(find_columns(schema.names, mapping, path), schema)
+            for file, own in zip(files, footers, strict=True):
+                kinds = own.schema.to_arrow_schema()
+                check_file(kinds, schema, columns, public(file.uri), own.num_rows)
+            whole = pads.dataset(data.files, schema, filesystem=store.filesystem, format="parquet")
+            table = whole.to_table(columns=[n for n in schema.names if n != columns.image])
         except (OSError, pa.ArrowException) as error:
             raise ManifestError(f"{path}: cannot be read as Parquet: {error}") from error
     else:
@@ -132,7 +146,7 @@ def read_manifest(
     base = images or (path if is_folder else path.rpartition("/")[0] or ".")
     if "://" not in base:
         base = os.path.abspath(base)
-    return Manifest(path, table, find_columns(names, mapping, path), base)
+    return Manifest(path, as_asked(table, columns, encoding), columns, base)
 
 
 _INSPECTED_COLUMNS: dict[str, pa.DataType] = {
@@ -158,9 +172,11 @@ class _Inspect:
     def __call__(self, table: pa.Table) -> pa.Table:
         image = self.columns.image
         out: list[dict[str, Any]] = []
-        for row in table.to_pylist():
+        for row in as_asked(table, self.columns).to_pylist():
             result: dict[str, Any] = {"row": row["row"], "uri": row["uri"]}
             try:
+                if row[ERROR_CODE] is not None:
+                    raise RowError(row[ERROR_CODE], row[ERROR_MESSAGE])
                 value = row[image] if image else None
                 if isinstance(value, Mapping):
                     value = value.get("path") if value.get("bytes") is None else value["bytes"]

@@ -352,6 +352,35 @@ def test_prompts_that_are_numbers_are_asked_as_text(scorer: ScoreStage) -> None:
     assert row["prompt"] == 1984
 
 
+def test_what_is_no_single_text_or_image_is_unscored(scorer: ScoreStage) -> None:
+    """Before, Python's way of printing it was scored, or one row ended the job."""
+    raw = pa.array([PROMPT.encode(), b"caf\xe9", b"", None], pa.binary())
+    not_utf8 = pa.Array.from_buffers(pa.string(), 4, raw.buffers())
+    for prompts in (raw, not_utf8):
+        out = run(scorer, pa.table({"prompt": prompts, "image": [png()] * 4}))
+        codes = out["error_code"].to_pylist()
+        assert codes == [None, "text_invalid", "prompt_empty", "prompt_empty"]
+        assert out["prompt"].to_pylist() == [PROMPT, "caf\\xe9", "", None]
+        out["prompt"].validate(full=True)
+    (expected,) = scorer.scorer.score([PIXELS[0]], [PROMPT])
+    assert out["score"][0].as_py() == pytest.approx(expected.score, abs=1e-5)
+    prompts = pa.array([[PROMPT], [PROMPT, "a sow"]])
+    out = run(scorer, pa.table({"prompt": prompts, "image": [[png()], [png()]]}))
+    assert out["error_code"].to_pylist() == [None, "type_invalid"]
+    assert out["score"][0].as_py() == pytest.approx(expected.score, abs=1e-5)
+    out = run(scorer, pa.table({"prompt": [PROMPT] * 2, "image": [[png()], [png(), png()]]}))
+    assert out["error_code"].to_pylist() == [None, "type_invalid"]
+
+
+def test_ids_and_paths_that_are_not_utf8_mark_their_row(scorer: ScoreStage, images: Path) -> None:
+    raw = pa.array([b"0.png", b"caf\xe9.png"], pa.binary())
+    names = pa.Array.from_buffers(pa.string(), 2, raw.buffers())
+    table = pa.table({"prompt": [PROMPT] * 2, "image_uri": names, "sample_id": names})
+    out = run(scorer, table, images)
+    assert out["error_code"].to_pylist() == [None, "text_invalid"]
+    assert out["sample_id"].to_pylist() == ["0.png", "caf\\xe9.png"]
+
+
 def test_table_in_several_chunks(scorer: ScoreStage) -> None:
     """As a concatenation of blocks comes: tiles are looked up across chunks."""
     table = sample_table()
