@@ -28,6 +28,7 @@ from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import ImageSpec, Source
 from tokenfocus_ray.config import BackboneRun, TrainConfig
 from tokenfocus_ray.distributed.commits import JOB
+from tokenfocus_ray.distributed.failures import Action
 from tokenfocus_ray.distributed.identity import check_identity, check_outside, place
 from tokenfocus_ray.distributed.lease import Lease, hold, refuse_if_held
 from tokenfocus_ray.distributed.scorers import check_scorer, members_record
@@ -41,6 +42,7 @@ from tokenfocus_ray.distributed.train_data import (
     read_manifest,
     read_samples,
 )
+from tokenfocus_ray.distributed.train_failures import EndAtOnce, decide_member, innermost
 from tokenfocus_ray.distributed.train_job import (
     ADAPTER,
     HELD_OUT_FILE,
@@ -182,12 +184,7 @@ def _train(
             say(line)
         failed = _Fleet(jobs, manifest.base, lease, say).run()
         if failed:
-            name, error = next(iter(failed.items()))
-            raise TrainingError(
-                f"{len(failed)} of {len(jobs)} members could not be trained, first {name}: "
-                f"{_cause(error)}. The others are kept; launch the same command again to train "
-                f"those that are missing"
-            )
+            raise _failure(failed, len(jobs))
     lease.confirm()
     members = [job.folder.read_json(MEMBER_FILE) for job in jobs]
     _write_out_of_fold(jobs, samples, store)
@@ -417,6 +414,8 @@ def _fit_member(job: MemberJob, base: str) -> None:
     run = job.config.backbones[job.backbone]
     each = needs(run, ray.cluster_resources())
     members = job.run.child("members")
+    # Ray's annotation still names Tune's callbacks
+    callbacks: list[Any] = [EndAtOnce()]
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
@@ -428,6 +427,7 @@ def _fit_member(job: MemberJob, base: str) -> None:
             storage_path=members.root,
             storage_filesystem=members.filesystem,
             failure_config=FailureConfig(max_failures=job.config.max_failures),
+            callbacks=callbacks,
             checkpoint_config=CheckpointConfig(
                 num_to_keep=1, checkpoint_score_attribute="score", checkpoint_score_order="max"
             ),
@@ -444,14 +444,24 @@ def _fit_member(job: MemberJob, base: str) -> None:
 
 def _cause(error: BaseException) -> str:
     """The innermost reason, on one line."""
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        return _cause(next(iter(failures.values())))
-    inner = getattr(error, "cause", None) or error.__cause__
-    if isinstance(inner, BaseException) and inner is not error:
-        return _cause(inner)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+    inner = innermost(error)
+    lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
+    return f"{type(inner).__name__}: {lines[-1] if lines else ''}"
+
+
+def _failure(failed: Mapping[str, Exception], n_members: int) -> TrainingError:
+    """What to say of the members that could not be trained."""
+    name, error = next(iter(failed.items()))
+    again = any(decide_member(innermost(e)).action is not Action.STOP for e in failed.values())
+    remedy = (
+        "launch the same command again to train those that are missing"
+        if again
+        else "the same command would end the same"
+    )
+    return TrainingError(
+        f"{len(failed)} of {n_members} members could not be trained, first {name}: "
+        f"{_cause(error)}. The others are kept; {remedy}"
+    )
 
 
 def _say_skipped(skipped: pa.Table, store: Store, say: Say) -> None:

@@ -33,6 +33,7 @@ from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.prompt import asked
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.training.adapter import count, save_member, trainable
+from tokenfocus_ray.training.divergence import without_answer
 from tokenfocus_ray.training.labels import SampleLabels
 from tokenfocus_ray.training.learner import Learner
 from tokenfocus_ray.training.objective import Example
@@ -71,7 +72,7 @@ def train_member(job: MemberJob) -> None:
         job: Which member.
 
     Raises:
-        FloatingPointError: the training diverged.
+        DivergedError: the training diverged.
         UserError: the backbone or its adapter cannot be made.
     """
     _Run(job).finish()
@@ -186,6 +187,9 @@ class _Run:
 
     def _validate(self) -> dict[str, float]:
         scored = self._predict("validation")
+        if lost := without_answer([row for row, _ in scored]):
+            what = f"validation after {self.progress.steps} steps: all answers are NaN or infinite"
+            raise self.learner.diverged(what, lost)
         figures = measure(scored)
         figures["loss"] = validation_loss(scored, self.levels, self.config.loss)
         self.progress.scores.append(epoch_score(self.job.choice.criterion, figures))

@@ -24,41 +24,23 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from tokenfocus_ray.backbones.base import Backbone, PreparedImage
-from tokenfocus_ray.backbones.packing import PackedBatch, collate, micro_batches
+from tokenfocus_ray.backbones.base import Backbone
+from tokenfocus_ray.backbones.packing import collate, micro_batches
 from tokenfocus_ray.config import ScoringConfig, TrainConfig
-from tokenfocus_ray.errors import TrainingError
+from tokenfocus_ray.errors import DivergedError, TrainingError
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.request import Request
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
 from tokenfocus_ray.training.adapter import attach, trainable
+from tokenfocus_ray.training.divergence import diverged
 from tokenfocus_ray.training.loss import rank_slopes, ranked_pairs
 from tokenfocus_ray.training.objective import PART_TOKENS, Example, Objective, TrainingPart
+from tokenfocus_ray.training.packed_model import PackedModel, shard_decoder
 from tokenfocus_ray.training.schedule import learning_rate
 
 _T = TypeVar("_T")
 #: Images that all ranks score in lockstep where the model is sharded over them.
 _SHARDED_CHUNK = 4
-
-
-class PackedModel(nn.Module):
-    """What DDP wraps: images and a packed batch in, logits at the answer positions out."""
-
-    def __init__(self, backbone: Backbone, level_ids: Sequence[int]) -> None:
-        super().__init__()
-        self.model = backbone.model
-        self._backbone = (backbone,)  # in a tuple: it holds the model too, and is no module
-        self._level_ids = tuple(level_ids)
-
-    def forward(self, images: Sequence[PreparedImage], batch: PackedBatch) -> Tensor:
-        """logits_AV, in float32 at least.
-
-        The vision tower keeps no graph where nothing of it is trained.
-        """
-        (backbone,) = self._backbone
-        with torch.no_grad() if backbone.shares_vision else contextlib.nullcontext():
-            features_VD = backbone.encode_images(images)
-        return backbone.logits(backbone.answer_hidden(features_VD, batch), self._level_ids)
 
 
 class Learner:
@@ -118,9 +100,11 @@ class Learner:
             scoring.normalization,
             backbone.encode_markup(backbone.markup.after_answer),
         )
+        self._peak = self.run.learning_rate or config.optimizer.learning_rate
+        self._suspects: list[str] = []  # samples of this step whose loss is not finite
         self.optimizer = torch.optim.AdamW(
             trainable(packed),
-            lr=self.run.learning_rate or config.optimizer.learning_rate,
+            lr=self._peak,
             weight_decay=config.optimizer.weight_decay,
         )
         if self._sharded:
@@ -144,11 +128,10 @@ class Learner:
 
         Raises:
             RowError: an example cannot be asked.
-            FloatingPointError: the loss or the gradient is not finite.
+            DivergedError: the loss or the gradient is not finite.
         """
         options = self.config.optimizer
-        peak = self.run.learning_rate or options.learning_rate
-        rate = learning_rate(index, self._n_steps, peak, options.warmup)
+        rate = learning_rate(index, self._n_steps, self._peak, options.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # within the 64 bits that torch takes, whatever the user's seed
@@ -159,17 +142,31 @@ class Learner:
         # of a sharded model, the norm is spread over the workers too
         norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
         if not (math.isfinite(norm) and math.isfinite(shown["loss"])):
-            raise FloatingPointError(
-                f"step {index}: the loss is {shown['loss']} and its gradient's norm {norm}; lower "
-                f"the learning rate (now {rate:g}), or train in float32"
-            )
+            raise self._lost(index, shown["loss"], norm, examples)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return {**shown, "learning_rate": rate, "grad_norm": norm}
 
+    def _lost(
+        self, index: int, loss: float, norm: float, examples: Sequence[Example]
+    ) -> DivergedError:
+        """All workers meet it in the same step, so they can tell each other their rows."""
+        mine = self._suspects or [example.request.sample_id for example in examples]
+        shares = self._gather([(bool(self._suspects), name) for name in mine])
+        every = [row for share in shares for row in share]
+        rows = [name for found, name in every if found] or [name for _, name in every]
+        what = f"step {index}: the loss is {loss:g} and its gradient's norm {norm:g}"
+        return self.diverged(what, list(dict.fromkeys(rows)))
+
+    def diverged(self, what: str, rows: Sequence[str]) -> DivergedError:
+        """The error for what was seen with these samples; see :func:`diverged`."""
+        exact = self._low is None and self.backbone.dtype.itemsize >= 4
+        return diverged(what, rows, self.config, self._scorer.config.backbone, exact)
+
     def gradients(self, examples: Sequence[Example]) -> dict[str, float]:
         """Adds the step's gradient to the parameters; see :meth:`step`."""
         self._parallel.train()
+        self._suspects = []
         parts = [part for example in examples for part in self.objective.parts(example)]
         plan = micro_batches([len(p) for p in parts], self.run.token_budget)
         batches = [[parts[i] for i in indices] for indices in plan]
@@ -190,6 +187,8 @@ class Learner:
                     loss, terms = self._empty_pass(), {}
                 # DDP and FSDP average over the workers, the sums want adding up
                 (loss * self._workers).backward()
+            if not all(map(math.isfinite, terms.values())):
+                self._suspects += [part.sample_id for part in batches[i]]
             for name, value in terms.items():
                 shown[name] += value
         shown = self._sum(shown)
@@ -354,27 +353,3 @@ class Learner:
 
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 _PART = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
-
-
-def shard_decoder(backbone: Backbone, dtype: torch.dtype) -> None:
-    """FSDP over the decoder's layers, in place.
-
-    Embeddings, head and vision tower, which are not trained, stay whole on each worker.
-
-    Args:
-        backbone: With float32 weights, or wider ones.
-        dtype: What the layers compute in; gradients are reduced in float32 at least.
-    """
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-
-    decoder = backbone.language_model
-    whole = set(decoder.get_input_embeddings().parameters())
-    exact = torch.promote_types(dtype, torch.float32)
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=exact)
-    for layer in decoder.layers:
-        fully_shard(layer, mp_policy=policy)
-    # said, since of its own accord the outermost part stays gathered after a prediction, and what
-    # a checkpoint holds would no longer fit it
-    fully_shard(decoder, mp_policy=policy, ignored_params=whole, reshard_after_forward=True)
-    if torch.cuda.is_available():
-        backbone.model.to("cuda")

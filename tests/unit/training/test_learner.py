@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from tests.support.learners import (
     trained_parameters,
 )
 from tests.support.measure import rows_gap
-from tokenfocus_ray.errors import LevelError, TrainingError
+from tokenfocus_ray.errors import DivergedError, LevelError, TrainingError
 from tokenfocus_ray.training.learner import Learner
 from tokenfocus_ray.training.schedule import learning_rate
 
@@ -251,11 +252,15 @@ def test_training_that_diverged() -> None:
     with torch.no_grad():
         broken.fill_(math.nan)
     before = values(learner)
-    with pytest.raises(FloatingPointError) as caught:
-        learner.step(0, examples(learner, items()))
+    given = examples(learner, items())
+    with pytest.raises(DivergedError) as caught:
+        learner.step(0, given)
+    assert isinstance(caught.value, FloatingPointError)
+    first, second = (repr(each.request.sample_id) for each in given)
+    # longest first
     assert str(caught.value) == (
-        "step 0: the loss is nan and its gradient's norm nan; lower the learning rate (now "
-        "0.0001), or train in float32"
+        f"step 0: the loss is nan and its gradient's norm nan, with rows {second}, {first}; lower "
+        f"optimizer.learning_rate (0.0001), and choose another --out, or look at the rows"
     )
     after = values(learner)
     assert all(torch.equal(before[n], after[n]) for n in before if not before[n].isnan().any())
@@ -263,18 +268,36 @@ def test_training_that_diverged() -> None:
 
 def test_gradient_that_diverged() -> None:
     """The loss of this step is still finite, the weights after it would not be."""
-    learner = make_learner(train_config(TINIEST))
+    learner = make_learner(train_config(TINIEST, run={"learning_rate": 0.25}))
     broken = next(iter(trained_parameters(learner.wrapped).values()))
     broken.register_hook(lambda gradient: gradient * math.inf)
+    learner._low = torch.bfloat16
     before = values(learner)
-    with pytest.raises(FloatingPointError) as caught:
-        learner.step(3, examples(learner, items()))
+    given = [
+        replace(e, request=replace(e.request, sample_id=f"s{i}"))
+        for i, e in enumerate(examples(learner, items() * 4))
+    ]
+    with pytest.raises(DivergedError) as caught:
+        learner.step(3, given)
     assert re.fullmatch(
-        r"step 3: the loss is \d+\.\d+ and its gradient's norm (nan|inf); lower the learning rate "
-        r"\(now [\d.e-]+\), or train in float32",
+        r"step 3: the loss is \d+\.\d+ and its gradient's norm (nan|inf), with rows 's0', 's1', "
+        r"'s2', 's3', 's4' and 3 more; lower backbones\.tiny-internvl\.learning_rate \(0\.25\), or "
+        r"set backbones\.tiny-internvl\.dtype to float32, and choose another --out, or look at the "
+        r"rows",
         str(caught.value),
     )
     assert same(before, values(learner))
+
+
+def test_rows_of_the_micro_batch_that_diverged_are_named() -> None:
+    """Not all of the step."""
+    learner = make_learner(train_config(TINIEST, run={"token_budget": 1}))
+    given = examples(learner, labelled())
+    spoilt = replace(given[2].labels.total, mean=math.inf)
+    given[2] = replace(given[2], labels=replace(given[2].labels, total=spoilt))
+    with pytest.raises(DivergedError, match=r"loss is inf .*, with rows '\w+'; lower") as caught:
+        learner.step(0, given)
+    assert f"with rows {given[2].request.sample_id!r}; " in str(caught.value)
 
 
 def test_prediction_is_without_dropout_and_changes_nothing() -> None:
