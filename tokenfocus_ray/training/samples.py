@@ -22,6 +22,7 @@ from tokenfocus_ray.scoring.prompt import PromptTemplate
 from tokenfocus_ray.scoring.request import image_reference
 from tokenfocus_ray.training.bags import prompt_groups, prompt_key
 from tokenfocus_ray.training.labels import SampleLabels, sample_labels, soft_label
+from tokenfocus_ray.training.scales import check_scales
 
 _RATINGS, _FLAGS = pa.list_(pa.float64()), pa.list_(pa.int64())
 _COLUMNS: dict[str, pa.DataType] = {
@@ -81,7 +82,7 @@ def index_samples(
         The samples (:data:`SAMPLES`) and the rows left out (:data:`SKIPPED`).
 
     Raises:
-        ManifestError: no label column, or no row that can be trained on.
+        ManifestError: no label column, ratings on another scale, or no row to train on.
     """
     names = table.column_names
     if not {"total_scores", "element_labels"} & set(names):
@@ -97,7 +98,9 @@ def index_samples(
     wanted += [c for c in (columns.elements, columns.prompt_type, "prompt_id") if c in names]
     wanted += [c for c in (*_COLUMNS, ERROR_CODE, ERROR_MESSAGE) if c in names]
     prompt_ids: list[str | None] = []
-    for number, row in enumerate(table.select(list(dict.fromkeys(wanted))).to_pylist()):
+    rows = table.select(list(dict.fromkeys(wanted))).to_pylist()
+    check_scales(rows, levels, where)
+    for number, row in enumerate(rows):
         uri = row[columns.image_uri] if columns.image_uri else None
         given = row[columns.sample_id] if columns.sample_id else None
         prompt = row[columns.prompt]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,81 @@ def test_elements_invalid() -> None:
         "elements_invalid",
         "an element's text is empty: ' '",
     )
+
+
+def many(total: Sequence[Any], labels: Any = ((1,), (0,))) -> list[dict[str, Any]]:
+    """A row for each total rating."""
+    plain = {k: v for k, v in GOOD.items() if k != "sample_id"}
+    return [
+        plain | {"image_uri": f"{i}.png", "total_scores": t, "element_labels": labels}
+        for i, t in enumerate(total)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ratings", "seen", "levels"),
+    [
+        ([[i % 5, 2] for i in range(60)], "0..4", '{"0": 0, "1": 1, "2": 2, "3": 3, "4": 4}'),
+        # only one in twenty is a 0: the others would be trained on shifted
+        (
+            [[0 if i % 20 == 7 else 1 + i % 4] for i in range(60)],
+            "0..4",
+            '{"0": 0, "1": 1, "2": 2, "3": 3, "4": 4}',
+        ),
+        (
+            [[1 + i % 10] for i in range(60)],
+            "1..10",
+            '{"1": 1, "2": 3.25, "3": 5.5, "4": 7.75, "5": 10}',
+        ),
+        (
+            [i % 60 / 59 for i in range(60)],
+            "0..1",
+            '{"1": 0, "2": 0.25, "3": 0.5, "4": 0.75, "5": 1}',
+        ),
+        (
+            [[7, None, float("nan"), float("inf")]] * 60,
+            "7..7",
+            '{"1": 7, "2": 7.25, "3": 7.5, "4": 7.75, "5": 8}',
+        ),
+    ],
+    ids=["0..4", "few zeros", "1..10", "0..1", "alike"],
+)
+def test_total_ratings_on_another_scale_are_refused(
+    ratings: list[Any], seen: str, levels: str
+) -> None:
+    flat = [[r] if isinstance(r, float) else r for r in ratings]
+    outside = [
+        i for i, r in enumerate(flat) if any(v is not None and not 1 <= v <= 5 for v in r if v == v)
+    ]
+    with pytest.raises(ManifestError) as caught:
+        index(*many(ratings))
+    assert str(caught.value) == (
+        f"m.jsonl: {len(outside)} of 60 rows have total_scores outside 1..5, the first of them row "
+        f"{outside[0]}; all ratings lie in {seen}. If that is their scale, give total_levels: "
+        f"{levels}; else correct or drop those rows"
+    )
+    # the remedy is one: levels that hold every rating
+    config = CONFIG.model_copy(update={"total_levels": json.loads(levels)})
+    table = pa.Table.from_pylist(many([r[:1] for r in flat]))
+    columns = find_columns(table.column_names, {}, "m.jsonl")
+    assert index_samples(table, columns, config, "m.jsonl")[0].num_rows == 60
+
+
+def test_element_ratings_on_another_scale_are_refused() -> None:
+    with pytest.raises(ManifestError) as caught:
+        index(*many([[3]] * 30), *many([[3]] * 8, [[5], [1]]))
+    assert str(caught.value) == (
+        "m.jsonl: 8 of 38 rows have element_labels outside 0..1, the first of them row 30; all "
+        "ratings lie in 0..5. If that is their scale, map them to 0..1: element scores are "
+        "thresholded at 0.5; else correct or drop those rows"
+    )
+
+
+@pytest.mark.parametrize(("n_wrong", "n_rows"), [(1, 3), (2, 5), (3, 100), (6, 200)])
+def test_a_few_ratings_out_of_range_leave_out_their_rows(n_wrong: int, n_rows: int) -> None:
+    samples, skipped = index(*many([[44]] * n_wrong + [[4]] * (n_rows - n_wrong)))
+    assert (len(samples), len(skipped)) == (n_rows - n_wrong, n_wrong)
+    assert {s["code"] for s in skipped} == {"label_out_of_range"}
 
 
 def test_no_label_column() -> None:
