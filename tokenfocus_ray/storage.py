@@ -239,7 +239,8 @@ class Store:
         Raises:
             OutputError: with the URI, the cause and the remedy.
         """
-        probe, data = self.child(f"_probe-{uuid.uuid4().hex}"), uuid.uuid4().bytes
+        # a name that is passed over, since another launch may look at what is there meanwhile
+        probe, data = self.child(f"{TEMPORARY}{uuid.uuid4().hex}"), uuid.uuid4().bytes
         with self._errors("write to", missing=True):
             self._check_bucket()
             probe._put(data)

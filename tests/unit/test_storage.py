@@ -325,6 +325,22 @@ def test_check_writable_leaves_an_empty_folder(store: Store) -> None:
     assert os.listdir(store.root) == []
 
 
+def test_what_check_writable_writes_is_passed_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another launch that looks in the meantime would take it for a file of the user's."""
+    seen: list[list[str]] = []
+    get = Store._get
+
+    def look(self: Store) -> bytes:
+        seen.append(store.names())
+        return get(self)
+
+    monkeypatch.setattr(Store, "_get", look)
+    store.check_writable()
+    assert seen == [[]]
+
+
 def test_check_writable_compares(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "_get", lambda self: b"other")
     assert message(OutputError, store.check_writable) == (
