@@ -74,7 +74,11 @@ def from_scores(scores: str, labels: str, column: str, against: str | None) -> M
 
     def joined(table: pa.Table, source: str, on_scale: bool) -> Joined:
         return join_scores(
-            table, known, scores_source=source, labels_source=labels, on_scale=on_scale
+            _without_namesakes(table),
+            known,
+            scores_source=source,
+            labels_source=labels,
+            on_scale=on_scale,
         )
 
     def chosen(name: str, option: str) -> Joined:
@@ -105,6 +109,14 @@ def from_scores(scores: str, labels: str, column: str, against: str | None) -> M
         for name in (members if len(members) > 1 else ())
     }
     return Measured(found, second, each)
+
+
+def _without_namesakes(table: pa.Table) -> pa.Table:
+    """The table without columns that passed through a job under the names of an ensemble's."""
+    about = table.schema.metadata or {}
+    if b"tokenfocus.members" not in about or b"tokenfocus.ensemble" in about:
+        return table
+    return table.drop_columns([name for name in ENSEMBLE_COLUMNS if name in table.column_names])
 
 
 def _as_score(table: pa.Table, column: str, where: str, option: str) -> pa.Table:

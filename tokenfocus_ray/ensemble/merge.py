@@ -5,7 +5,7 @@ Legend: N rows, F feature columns, E elements of all rows together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,10 @@ from tokenfocus_ray.ensemble.columns import ScoreColumns
 from tokenfocus_ray.ensemble.features import FloatArray
 from tokenfocus_ray.ensemble.table import numbers
 from tokenfocus_ray.errors import ManifestError, did_you_mean
-from tokenfocus_ray.schema import SCORE_SCHEMA
+from tokenfocus_ray.schema import ENSEMBLE_COLUMNS, SCORE_SCHEMA
 
+#: Metadata that says which ensemble gave the scores.
+_ENSEMBLE = b"tokenfocus.ensemble"
 #: Left out where several tables are merged: they stand in these.
 _OF_MEMBERS = ("member_scores", "level_probs", "level_mass", "entropy", "member_element_scores")
 
@@ -29,7 +31,8 @@ def merge(ensemble: Ensemble, tables: Mapping[str, pa.Table]) -> pa.Table:
 
     Of a score table ``score`` and ``element_scores`` are filled anew, and ``score_low``,
     ``score_high``, ``element_low``, ``element_high`` and ``element_present`` come beside them; rows
-    that are unscored stay so. Columns of members are left out where there are several tables. Of
+    that are unscored stay so, and columns that pass through under one of these names get the prefix
+    ``input_``. Columns of members are left out where there are several tables. Of
     any other table a column ``score`` comes with its interval; a row without any of the features
     has NaN.
 
@@ -72,7 +75,7 @@ def merge(ensemble: Ensemble, tables: Mapping[str, pa.Table]) -> pa.Table:
         "score_high": _floats(found.high, scored_N),
     }
     about = {
-        "tokenfocus.ensemble": ensemble.fingerprint(),
+        _ENSEMBLE.decode(): ensemble.fingerprint(),
         "tokenfocus.coverage": f"{ensemble.total.coverage:g}",
     }
     if len(columns) > 1:
@@ -220,14 +223,28 @@ def as_lists(values: Any, counts_N: NDArray[np.int64]) -> pa.Array[Any]:
 
 
 def _plain(table: pa.Table, new: Mapping[str, FloatArray]) -> pa.Table:
-    names = [f"input_{n}" if n in new else n for n in table.column_names]
-    table = table.rename_columns(names)
+    table = _freed(table, new)
     for name, values in new.items():
         table = table.append_column(name, pa.array(values))
     return table
 
 
+def _freed(table: pa.Table, wanted: Collection[str]) -> pa.Table:
+    """The table with the prefix ``input_`` before names that are wanted for new columns."""
+    taken = {*wanted, *table.column_names}
+    schema = table.schema
+    for i, name in enumerate(table.column_names):
+        if name in wanted:
+            while name in taken:
+                name = f"input_{name}"
+            schema = schema.set(i, schema.field(i).with_name(name))
+            taken.add(name)
+    return pa.Table.from_arrays(table.columns, schema=schema)  # metadata included
+
+
 def _with(table: pa.Table, new: Mapping[str, Any], about: Mapping[str, str]) -> pa.Table:
+    if _ENSEMBLE not in (table.schema.metadata or {}):  # so they are not an earlier ensemble's
+        table = _freed(table, [name for name in ENSEMBLE_COLUMNS if name in new])
     for name, values in new.items():
         if name in table.column_names:
             index = table.column_names.index(name)

@@ -195,6 +195,27 @@ def test_of_two_tables_the_same_scores_as_of_one() -> None:
             assert repr(again[name].to_pylist()) == repr(merged[name].to_pylist())
 
 
+def test_input_columns_under_the_names_of_new_ones_are_kept() -> None:
+    """With a prefix, as beside plain scores; those of an earlier merge are replaced."""
+    table, _ = new_scores(8)
+    given = {name: [f"{name} {i}" for i in range(8)] for name in (*NEW, "input_score_low")}
+    for name, values in given.items():
+        table = table.append_column(name, pa.array(values))
+    merged = merge(fitted(), {"t": table})
+    assert merged.column_names == [
+        *new_scores(8)[0].column_names, "input_input_score_low", "input_score_high",
+        "input_element_low", "input_element_high", "input_element_present", "input_score_low", *NEW,
+    ]  # fmt: skip
+    assert merged["input_input_score_low"].to_pylist() == given["score_low"]
+    assert merged["input_score_low"].to_pylist() == given["input_score_low"]
+    assert merged["input_element_present"].to_pylist() == given["element_present"]
+    plain = merge(fitted(), {"t": new_scores(8)[0]})
+    assert merged.select(NEW).equals(plain.select(NEW))
+    assert merge(fitted(), {"t": merged}).column_names == merged.column_names
+    only_total = merge(Ensemble(fitted().total), {"t": table})
+    assert only_total["element_low"].to_pylist() == given["element_low"]
+
+
 def test_any_table() -> None:
     """Of a bundle that `stack --table` made; a column called score is kept under another name."""
     generator = np.random.default_rng(0)
@@ -212,6 +233,11 @@ def test_any_table() -> None:
     merged = merge(ensemble, {"t": new})
     assert merged.column_names == [
         "m_b", "m_a", "input_score", "score", "score_low", "score_high"
+    ]  # fmt: skip
+    twice = merge(ensemble, {"t": merged})
+    assert twice.column_names == [
+        "m_b", "m_a", "input_score", "input_input_score", "input_score_low", "input_score_high",
+        "score", "score_low", "score_high",
     ]  # fmt: skip
     scores = merged["score"].to_numpy()
     assert np.isnan(scores[1])

@@ -131,7 +131,9 @@ def members(tmp_path: Path) -> Path:
         }
         for i, (path, score) in enumerate(zip(PATHS, SCORES, strict=True))
     ]
-    table = pa.Table.from_pylist(rows).replace_schema_metadata({"tokenfocus.members": "m0,m1"})
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(
+        {"tokenfocus.members": "m0,m1", "tokenfocus.ensemble": "0f"}
+    )
     pq.write_table(table, path)
     return path
 
@@ -312,3 +314,14 @@ def test_text_of_every_kind_is_joined(tmp_path: Path, kind: Any) -> None:
     assert (found.n_scored, found.srcc) == (39, wanted.srcc)
     given = str(tmp_path / "s.parquet")
     assert read_parquet(given, None, (), ids=["s00001"])["sample_id"].to_pylist() == ["s00001"]
+
+
+def test_a_column_that_only_shares_an_ensembles_name_is_not_its(tmp_path: Path) -> None:
+    """What passed through a job without an ensemble says nothing of the score."""
+    scores, labels = random_scores({"tiny-internvl": ["m0"]}, 40)
+    for name in ("score_low", "score_high", "element_present"):
+        scores = scores.append_column(name, pa.array([1.5] * 40))
+    pq.write_table(scores, tmp_path / "s.parquet")
+    pq.write_table(labels, tmp_path / "l.parquet")
+    found = evaluate(str(tmp_path / "s.parquet"), str(tmp_path / "l.parquet"))
+    assert (found.n_intervals, found.n_elements_own) == (0, 0)
