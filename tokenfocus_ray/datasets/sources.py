@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -21,26 +21,21 @@ from pyarrow import fs
 
 from tokenfocus_ray.datasets.asked import by_type, check_file, check_single, lists_of
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
+from tokenfocus_ray.datasets.folders import captioned, from_top, look_below, path_column
 from tokenfocus_ray.datasets.manifest import CONVENTIONS, Columns, find_columns
-from tokenfocus_ray.datasets.names import is_image
+from tokenfocus_ray.datasets.names import counted, ending, is_image
 from tokenfocus_ray.datasets.schemas import unified
 from tokenfocus_ray.datasets.tars import TAR_COLUMNS, tar_schema
 from tokenfocus_ray.datasets.text import (
-    ERROR_CODE,
-    ERROR_MESSAGE,
     PLAIN,
     TextOptions,
-    decode_text,
-    make_valid,
 )
 from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Source, Unit
 from tokenfocus_ray.datasets.watch import stamps
-from tokenfocus_ray.errors import ManifestError, RowError
+from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store, public, split_uri
 
-#: Endings of image files, in folders and tar shards.
-IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 TEXTS = (".csv", ".tsv", ".jsonl", ".json")
 FORMS = (
     "a .parquet file or a folder of them, .csv, .tsv, .jsonl, EvalMuse's .json, .tar shards of "
@@ -49,6 +44,12 @@ FORMS = (
 _THREADS = 16
 #: Rows that are looked at where a column's type does not tell whether it can be asked.
 _FIRST_ROWS = 64
+
+Say = Callable[[str], None]
+
+
+def _silent(line: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def plan_source(
     mapping: Mapping[str, str],
     keep: Store,
     text: TextOptions = PLAIN,
+    say: Say = _silent,
 ) -> Source:
     """Finds all files, checks their columns and cuts them into units.
 
@@ -83,6 +85,7 @@ def plan_source(
         mapping: Role -> column name.
         keep: Where text manifests will lie as Parquet.
         text: How text is read.
+        say: Takes a line for each folder of which something is passed over.
 
     Raises:
         ManifestError: a manifest is missing, empty, unreadable, of no known form, or lacks columns.
@@ -92,7 +95,7 @@ def plan_source(
         images = _check_folder(images)
     files: list[File] = []
     for number, uri in enumerate(manifests):
-        files += files_of(uri, images, mapping, keep.child(f"{number}.parquet"), text)
+        files += files_of(uri, images, mapping, keep.child(f"{number}.parquet"), text, say)
     kinds = {PurePosixPath(f.uri).suffix for f in files}
     if len(kinds) > 1:
         raise ManifestError(
@@ -126,6 +129,7 @@ def files_of(
     mapping: Mapping[str, str] | None,
     keep: Store,
     text: TextOptions = PLAIN,
+    say: Say = _silent,
 ) -> list[File]:
     """The Parquet files or tar shards that a manifest is, or becomes.
 
@@ -135,6 +139,7 @@ def files_of(
         mapping: Role -> column name; None: a table of scores, in which no column has a role.
         keep: Where a text manifest will lie as Parquet.
         text: How text is read.
+        say: Takes a line about a folder of which something is passed over.
 
     Raises:
         ManifestError: there is nothing to read.
@@ -145,7 +150,7 @@ def files_of(
         if info.type == fs.FileType.NotFound:
             raise ManifestError(f"manifest {public(uri)!r} does not exist")
         if info.type == fs.FileType.Directory:
-            return _files_below(store, images, mapping, keep, text)
+            return _files_below(store, images, mapping, keep, text, say)
     except OSError as error:
         raise _unreadable(store, error) from error
     base = images or _parent(store.uri)
@@ -177,56 +182,43 @@ def _files_below(
     mapping: Mapping[str, str] | None,
     keep: Store,
     text: TextOptions,
+    say: Say,
 ) -> list[File]:
     """What a folder holds, the first that is there: tar shards, captioned images, Parquet, text."""
-    selector = fs.FileSelector(folder.root, recursive=True)
-    found: dict[str, int] = {}
-    for info in folder.filesystem.get_file_info(selector):
-        name = info.path[len(folder.root) :].lstrip("/")
-        hidden = any(part.startswith(("_", ".")) for part in name.split("/"))
-        if info.type == fs.FileType.File and not hidden:
-            found[name] = info.size
+    found = look_below(folder)
     base = images or _anywhere(folder)
-    names = sorted(found)
-    by_suffix: dict[str, list[str]] = {}
-    for name in names:
-        by_suffix.setdefault(PurePosixPath(name).suffix.lower(), []).append(name)
-    if tars := by_suffix.get(".tar"):
-        return [File(_anywhere(folder.child(n)), base, found[n]) for n in tars]
-    pictures = [n for n in names if PurePosixPath(n).suffix.lower() in IMAGES]
-    captions = {str(PurePosixPath(n).with_suffix("")) for n in by_suffix.get(".txt", ())}
-    if any(str(PurePosixPath(n).with_suffix("")) in captions for n in pictures):
-        return [_as_parquet(_captioned(folder, pictures, captions, text.encoding), base, keep)]
-    if parquet := by_suffix.get(".parquet"):
-        return [File(_anywhere(folder.child(n)), base, found[n]) for n in parquet]
-    texts = [n for s in (".csv", ".tsv", ".jsonl") for n in by_suffix.get(s, ())]
-    if len(texts) == 1:
-        return [_as_parquet(_read_text(folder.child(texts[0]), mapping, text), base, keep)]
-    several = f"; it holds several manifests, name one: {texts[:5]}" if texts else ""
-    raise ManifestError(f"folder {public(folder.uri)!r}: wanted {FORMS}{several}")
+    names = found.names
+    several = found.form == "tables" and ending(names[0]) != "parquet" and len(names) > 1
+    if several or not names:
+        which = f"; it holds several manifests, name one: {list(names[:5])}" if names else ""
+        raise ManifestError(f"folder {public(folder.uri)!r}: wanted {FORMS}{which}")
+    if found.passed:
+        say(f"{public(folder.uri)}: {found.what()}; passed over: {counted(found.passed)}")
+    if found.form == "captions":
+        return [_as_parquet(captioned(folder, found, text.encoding), base, keep)]
+    files: list[File] = []
+    for i, name in enumerate(names):
+        store = folder.child(name)
+        file = File(_anywhere(store), base, found.sizes[name])
+        moved = found.form == "metadata" and "/" in name and images is None
+        if ending(name) in ("csv", "tsv", "jsonl"):
+            table = _read_text(store, mapping, text)
+        elif moved and path_column(footer(file).schema.to_arrow_schema().names, mapping):
+            table = pq.read_table(store.root, filesystem=store.filesystem, partitioning=None)
+        else:
+            files.append(file)
+            continue
+        table = from_top(table, name, mapping) if moved else table
+        files.append(_as_parquet(table, base, _numbered(keep, i)))
+    return files
 
 
-def _captioned(
-    folder: Store, pictures: Sequence[str], captions: set[str], encoding: str | None
-) -> pa.Table:
-    """Images with the text beside each; without one, the row has no prompt."""
-
-    def row(name: str) -> dict[str, Any]:
-        stem = str(PurePosixPath(name).with_suffix(""))
-        found: dict[str, Any] = {"image_uri": name, "prompt": None}
-        if stem in captions:
-            data = folder.read_bytes(f"{stem}.txt")
-            try:
-                found["prompt"] = decode_text(data, encoding, f"{stem}.txt").strip()
-            except RowError as error:
-                found |= {ERROR_CODE: error.code, ERROR_MESSAGE: error.message}
-        return make_valid(found, ["image_uri"])
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        rows = list(pool.map(row, pictures))
-    errors = (ERROR_CODE, ERROR_MESSAGE) if any(ERROR_CODE in r for r in rows) else ()
-    schema = pa.schema(dict.fromkeys(("image_uri", "prompt", *errors), pa.string()))
-    return pa.Table.from_pylist(rows, schema=schema)
+def _numbered(keep: Store, number: int) -> Store:
+    """Of several files that one manifest becomes."""
+    if not number:
+        return keep
+    uri, root = (f"{p.removesuffix('.parquet')}-{number}.parquet" for p in (keep.uri, keep.root))
+    return replace(keep, uri=uri, root=root)
 
 
 def _read_text(store: Store, mapping: Mapping[str, str] | None, text: TextOptions) -> pa.Table:

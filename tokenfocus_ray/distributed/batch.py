@@ -189,7 +189,7 @@ def run_job(
     store = place(out)
     check_outside(store, manifests)
     refuse_if_held(store)
-    source = plan_source(manifests, images, mapping, store.child(INPUT), text)
+    source = plan_source(manifests, images, mapping, store.child(INPUT), text, say)
     source = replace(source, confined=images_only)
     if ensemble is not None:
         check_features(ensemble, features, source.schema.names)

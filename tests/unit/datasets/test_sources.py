@@ -80,6 +80,7 @@ def test_folder_of_captioned_images(tmp_path: Path) -> None:
         {"image_uri": "00000/0.jpg", "prompt": "prompt 0"},
         {"image_uri": "00000/1.jpg", "prompt": None},
         {"image_uri": "00000/2.jpg", "prompt": "prompt 2"},
+        {"image_uri": "_old.png", "prompt": None},
     ]
 
 
