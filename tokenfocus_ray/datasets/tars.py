@@ -314,5 +314,8 @@ def _json_text(data: bytes, encoding: str | None, where: str) -> str:
 def _field(value: Any, where: str) -> str | None:
     """What a ``KEY.json`` says of one thing; a list or object, such as elements, as JSON."""
     if isinstance(value, (list, dict)):
-        return json.dumps(value, ensure_ascii=False)
+        try:
+            return json.dumps(value, ensure_ascii=False)
+        except RecursionError as error:  # the limit is a little lower than for reading
+            raise RowError("member_invalid", f"{where} is nested too deep: {error}") from None
     return as_text(value, where=where)

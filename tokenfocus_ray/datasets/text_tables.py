@@ -35,6 +35,8 @@ from tokenfocus_ray.storage import Store, public
 #: Roles whose value is one text.
 TEXT_ROLES = ("prompt", "image", "image_uri", "sample_id", "prompt_type")
 _CHUNK_ROWS = 65_536
+#: Most levels of a value in jsonl, and of a column that stays no JSON: Arrow streams take 64.
+_MAX_DEPTH, _MAX_LEVELS = 100, 32
 _QUOTES = (
     'write a quote inside of a value twice ("") and the value in quotes, or take quotes for text '
     "with `tokenfocus score --no-quotes`"
@@ -179,6 +181,8 @@ def _read_jsonl(content: str, mapping: Mapping[str, str] | None) -> pa.Table:
             continue
         try:
             row = json.loads(line)
+            if line.count("[") + line.count("{") > _MAX_DEPTH and _depth(row) > _MAX_DEPTH:
+                raise ValueError(f"nested more than {_MAX_DEPTH} deep")
         except json.JSONDecodeError as error:
             where = f"line {number}, character {error.pos + 1}"
             raise ValueError(f"{where}: {error.msg}") from None
@@ -222,14 +226,28 @@ def _checked(
     return {k: _json(v) if isinstance(v, dict) else v for k, v in row.items()}
 
 
+def _depth(value: Any) -> int:
+    """Levels of lists and objects, without recursion."""
+    depth, level = 0, [value]
+    while level := [v for v in level if isinstance(v, (list, dict))]:
+        depth += 1
+        level = [v for one in level for v in (one.values() if isinstance(one, dict) else one)]
+    return depth
+
+
+def _levels(kind: Any) -> int:
+    return 1 + max((_levels(kind.field(i).type) for i in range(kind.num_fields)), default=0)
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
 def _column(values: list[Any], kind: pa.DataType | None) -> pa.Array[Any]:
     """Values of one type as they are; of several, or too large for Arrow, each as JSON."""
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        texts = [v if v is None or isinstance(v, str) else _json(v) for v in values]
-        return pa.array(texts, pa.string())
+    with suppress(pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        column = pa.array(values, kind)
+        if _levels(column.type) <= _MAX_LEVELS:
+            return column
+    texts = [v if v is None or isinstance(v, str) else _json(v) for v in values]
+    return pa.array(texts, pa.string())

@@ -122,7 +122,8 @@ def index_samples(
         ids.add(key)
         kept.append(sample | {"sample_id": key, "row": number, "image_uri": uri})
         prompt_id = row.get("prompt_id")
-        prompt_ids.append(None if prompt_id in (None, "") else str(prompt_id))
+        missing = prompt_id in (None, "") or prompt_id != prompt_id  # NaN, as pandas writes it
+        prompt_ids.append(None if missing else str(prompt_id))
     if not kept:
         first = f"; row {skipped[0]['row']}: {skipped[0]['message']}" if skipped else ""
         raise ManifestError(f"{where}: none of its {table.num_rows} rows can be trained on{first}")

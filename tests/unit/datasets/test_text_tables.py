@@ -117,6 +117,11 @@ def test_jsonl(tmp_path: Path) -> None:
         ),
         (
             "m.jsonl",
+            '{"prompt": "a"}\n{"n": ' + "[" * 600 + "]" * 600 + "}",
+            "cannot be read as jsonl: line 2: nested more than 100 deep",
+        ),
+        (
+            "m.jsonl",
             "[" * 100_000,
             "cannot be read as jsonl: line 1: maximum recursion depth exceeded while "
             "decoding a JSON array from a unicode string",
@@ -127,7 +132,7 @@ def test_jsonl(tmp_path: Path) -> None:
             "cannot be read as csv: column 'prompt' stands there twice; rename or drop one",
         ),
     ],
-    ids=["ragged", "empty csv", "empty tsv", "empty jsonl", "cut jsonl", "deep", "twice"],
+    ids=["ragged", "empty csv", "empty tsv", "empty jsonl", "cut jsonl", "deep", "deeper", "twice"],
 )
 def test_file_that_cannot_be_parsed(name: str, text: str, problem: str, tmp_path: Path) -> None:
     path = write(tmp_path / name, text)
@@ -268,7 +273,7 @@ def test_a_manifest_of_another_encoding_is_refused_by_line_or_named(
     with pytest.raises(ManifestError) as caught:
         read_small(path, {})
     assert str(caught.value).startswith(f"{path}: line 3 is not utf-8: byte ")
-    assert "name its encoding with --encoding" in str(caught.value)
+    assert "name its encoding (`tokenfocus score --encoding`;" in str(caught.value)
     table = read_small(path, {}, TextOptions(encoding="latin-1"))
     assert table["prompt"].to_pylist()[-1] == "caf\u00e9"
 
@@ -330,6 +335,16 @@ def test_a_file_in_which_no_row_has_a_text_is_refused(tmp_path: Path) -> None:
         f"{path}: cannot be read as jsonl: no row can be scored; in the first, prompt is "
         f"['a', 'b'] (a list of 2); give one text"
     )
+
+
+def test_lists_that_no_arrow_stream_holds_are_text(tmp_path: Path) -> None:
+    """A stream of Arrow, as pieces travel in, holds 64 levels."""
+    deep: Any = "x"
+    for _ in range(60):
+        deep = [deep]
+    table = read_small(jsonl(tmp_path, {"prompt": "a", "deep": deep, "flat": [["x"]]}), {})
+    assert table["deep"].to_pylist() == [json.dumps(deep)]
+    assert table["flat"].to_pylist() == [[["x"]]]
 
 
 def test_jsonl_of_several_types_and_large_numbers_loses_nothing(tmp_path: Path) -> None:
