@@ -145,11 +145,12 @@ def build(name: str, parent: Path) -> str:
             assert weight.isfinite().all(), key
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
-    _copy_tokenizer(folder, with_bos=name.endswith("llama"))
+    write_tokenizer(folder, with_bos=name.endswith("llama"))
     return str(folder)
 
 
-def _copy_tokenizer(folder: Path, *, with_bos: bool) -> None:
+def write_tokenizer(folder: Path, *, with_bos: bool) -> None:
+    """Writes the tokenizer of the tiny backbones, with a first token before every text if asked."""
     shipped = WEIGHTS / TINY[0]
     settings = json.loads((shipped / "tokenizer_config.json").read_text())
     if not with_bos:

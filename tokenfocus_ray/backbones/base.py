@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenfocus_ray.backbones.markup import ChatMarkup
 from tokenfocus_ray.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -84,23 +85,6 @@ class ImageSpec(Protocol):
     def limited(self, max_visual_tokens: int) -> ImageSpec:
         """The same spec with at most so many image tokens an image."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ChatMarkup:
-    """The family's chat format around image, text and answer; special tokens are recognised.
-
-    Attributes:
-        before_image: From the start of the sequence to the image tokens.
-        after_image: Right after the image tokens.
-        before_answer: From the end of a question to the first answer token.
-        after_answer: What ends the turn.
-    """
-
-    before_image: str
-    after_image: str
-    before_answer: str
-    after_answer: str = "<|im_end|>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from PIL import Image
 
 from tokenfocus_ray.backbones.base import (
     Backbone,
-    ChatMarkup,
     ImagePlan,
     ImageSpec,
     PreparedImage,
 )
+from tokenfocus_ray.backbones.markup import ChatMarkup
 from tokenfocus_ray.backbones.preprocessing import (
     BICUBIC,
     Normalization,
@@ -107,8 +107,10 @@ class InternVL(Backbone):
     decoders = ("qwen2", "qwen3", "llama")
     markup = ChatMarkup(
         before_image="<|im_start|>user\n<img>",
+        image_token="<IMG_CONTEXT>",
         after_image="</img>\n",
         before_answer="<|im_end|>\n<|im_start|>assistant\n",
+        processor_wraps=True,
     )
 
     @classmethod

@@ -13,11 +13,11 @@ from PIL import Image
 
 from tokenfocus_ray.backbones.base import (
     Backbone,
-    ChatMarkup,
     ImagePlan,
     ImageSpec,
     PreparedImage,
 )
+from tokenfocus_ray.backbones.markup import ChatMarkup
 from tokenfocus_ray.backbones.preprocessing import (
     BICUBIC,
     Normalization,
@@ -160,6 +160,7 @@ class Qwen25VL(Backbone):
     markup = ChatMarkup(
         before_image="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\n<|vision_start|>",
+        image_token="<|image_pad|>",
         after_image="<|vision_end|>",
         before_answer="<|im_end|>\n<|im_start|>assistant\n",
     )

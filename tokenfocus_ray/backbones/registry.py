@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from safetensors import SafetensorError
 from tokenfocus_ray.backbones.base import Backbone, ImageSpec, Source, folder_file
 from tokenfocus_ray.backbones.checkpoint import check_config, quiet_report, tensor_faults
 from tokenfocus_ray.backbones.hub import commit_of, hub_file
+from tokenfocus_ray.backbones.markup import template_difference, token_fault
 from tokenfocus_ray.backbones.preprocessing import UnfollowedError
 from tokenfocus_ray.errors import BackboneError, did_you_mean
 
@@ -128,8 +130,7 @@ def load(
     import transformers
 
     cls = family_class(source.family)
-    load_config(source)
-    tokenizer = load_tokenizer(source)
+    _, tokenizer = load_text(source)
     spec = image_spec(source, max_visual_tokens)
     try:
         with quiet_report():
@@ -165,7 +166,7 @@ def skeleton(source: Source) -> Backbone:
     import transformers
 
     cls = family_class(source.family)
-    config = load_config(source)
+    config, tokenizer = load_text(source)
     try:
         with torch.device("meta"):
             model = getattr(transformers, cls.auto_class)._from_config(
@@ -173,7 +174,7 @@ def skeleton(source: Source) -> Backbone:
             )
     except _LOAD_ERRORS as error:
         raise _not_loadable(source, error) from error
-    return cls(model, load_tokenizer(source), image_spec(source), source)
+    return cls(model, tokenizer, image_spec(source), source)
 
 
 def load_config(source: Source) -> Any:
@@ -198,6 +199,29 @@ def load_config(source: Source) -> Any:
     except _LOAD_ERRORS as error:
         raise _not_loadable(source, error) from error
     return config
+
+
+def load_text(source: Source) -> tuple[Any, Any]:
+    """The configuration and the tokenizer of a resolved backbone, checked against each other.
+
+    Warns where the checkpoint's own chat template asks otherwise than it is asked here.
+
+    Raises:
+        BackboneError: naming the folder or id and the cause.
+    """
+    config, tokenizer = load_config(source), load_tokenizer(source)
+    markup = family_class(source.family).markup
+    if fault := token_fault(markup, tokenizer, getattr(config, "image_token_id", None)):
+        raise BackboneError(f"backbone {source.name!r}: {fault}")
+    template = read_json(source, PREPROCESSORS[0], False).get("chat_template")
+    template = template or read_json(source, "chat_template.json", False).get("chat_template")
+    if difference := template_difference(markup, tokenizer, template):
+        warnings.warn(
+            f"backbone {source.name!r}: its chat template {difference}; a model that was tuned "
+            f"with its template may score worse so (docs/method.md)",
+            stacklevel=2,
+        )
+    return config, tokenizer
 
 
 def load_tokenizer(source: Source) -> Any:

@@ -157,12 +157,11 @@ def check_scorer(config: ScoringConfig, source: Source) -> ImageSpec:
     Raises:
         BackboneError, AdapterError, LevelError: as the actors would.
     """
-    registry.load_config(source)
     spec = registry.image_spec(source, config.max_visual_tokens)
     with local_adapters(config.adapters) as folders:
         check_adapters(folders)
         check_taught(folders, config.backbone, asked(config))
-    tokenizer = registry.load_tokenizer(source)
+    _, tokenizer = registry.load_text(source)
     context = registry.family_class(source.family).markup.before_answer
     for levels in (config.total_levels, config.element_levels):
         LevelVocabulary.of(levels).token_ids(
