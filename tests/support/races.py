@@ -140,7 +140,7 @@ def races(monkeypatch: pytest.MonkeyPatch) -> None:
     def unless_dying(folder: Store, name: str) -> None:
         if getattr(_DYING, "now", False):
             _DYING.now = False
-            lease._HELD.discard(name)
+            lease.HELD.discard(name)
         else:
             withdraw(folder, name)
 

@@ -15,23 +15,18 @@ all, on a machine that was paused, it finds its file gone before it writes anyth
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import random
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from tokenfocus_ray.distributed.commits import JOB
+from tokenfocus_ray.distributed.holders import HELD, Life, in_words, life_of, now, record_of
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
 
@@ -44,18 +39,6 @@ WATCH_SECONDS = 1.0
 PAUSE_SECONDS = 0.5
 
 Say = Callable[[str], None]
-
-#: Files of this process's launches; one that is not among them could not be deleted at its end.
-_HELD: set[str] = set()
-
-
-class Life(Enum):
-    """What is known of whoever wrote a file."""
-
-    ALIVE = "it works"
-    DEAD = "it ended without giving its lease up"
-    GONE = "it has given its lease up"
-    UNKNOWN = "it runs elsewhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +68,12 @@ class Lease:
                 return
             # most likely it withdraws, having come in the same moment; one that stays has taken
             # over, and a heartbeat that was on its way has brought our file back
-            life = _life(other, _read(folder, other)[1])
+            life = life_of(other, _read(folder, other)[1])
             life = life if life is Life.DEAD else _watch(folder, other)
             if life is Life.ALIVE:
                 break
             passed.add(other)
-        others = [_who(_read(folder, name)[1]) for name in folder.names() if name not in passed]
+        others = [in_words(_read(folder, name)[1]) for name in folder.names() if name not in passed]
         taker = f", taken over by {others[0]}" if others else ""
         raise OutputError(
             f"this launch no longer holds {self.out.uri!r}: its lease "
@@ -111,7 +94,7 @@ def hold(out: Store, command: str, say: Say) -> Iterator[Lease]:
     Raises:
         OutputError: another launch holds it, or it cannot be written.
     """
-    record = _record(command)
+    record = record_of(command)
     lease = _acquire(out, record, say)
     done = threading.Event()
     heart = threading.Thread(target=_beat, args=(lease, record, done), daemon=True)
@@ -133,16 +116,17 @@ def refuse_if_held(out: Store) -> None:
     folder = out.child(LEASE)
     for name in folder.names():
         _, record = _read(folder, name)
-        if _life(name, record) is Life.ALIVE:
+        if life_of(name, record) is Life.ALIVE:
             raise _refusal(out, name, record)
 
 
 def _acquire(out: Store, record: Mapping[str, Any], say: Say) -> Lease:
     folder = out.child(LEASE)
+    silent: dict[str, bytes] = {}
     while True:
-        dead = _dead(out, folder, say)
+        dead = _dead(out, folder, silent, say)
         name = f"{uuid.uuid4().hex}.json"
-        _HELD.add(name)
+        HELD.add(name)
         try:
             folder.write_json(name, record)
             others = {n for n in folder.names() if n not in dead}
@@ -160,25 +144,38 @@ def _acquire(out: Store, record: Mapping[str, Any], say: Say) -> Lease:
 def _withdraw(folder: Store, name: str) -> None:
     with suppress(OutputError):  # of a process that has ended it hinders nobody
         folder.delete(name)
-    _HELD.discard(name)
+    HELD.discard(name)
 
 
-def _dead(out: Store, folder: Store, say: Say) -> frozenset[str]:
-    """Names of the files that are there, all of launches that are dead."""
+def _dead(out: Store, folder: Store, silent: dict[str, bytes], say: Say) -> frozenset[str]:
+    """Names of the files that are there, all of launches that are dead.
+
+    Args:
+        out: Whose.
+        folder: Where they are.
+        silent: Files that were watched before, which is not done twice; new ones are added.
+        say: Takes lines of progress.
+    """
     found = set()
     for name in folder.names():
         data, record = _read(folder, name)
-        life = _life(name, record) if data else Life.GONE
+        if data and silent.get(name) == data:
+            found.add(name)
+            continue
+        life = life_of(name, record) if data else Life.GONE
         if life is Life.UNKNOWN:
             say(
-                f"{out.uri} was last held by {_who(record)}; whether that launch lives is known "
-                f"within {SILENT_SECONDS:.0f} seconds: waiting"
+                f"{out.uri} was last held by {in_words(record)}; whether that launch lives is "
+                f"known within {SILENT_SECONDS:.0f} seconds: waiting"
             )
             life = _watch(folder, name)
         if life is Life.ALIVE:
             raise _refusal(out, name, _read(folder, name)[1] or record)
         if life is Life.DEAD:
-            say(f"{out.uri} is taken over from {_who(record)}, which ended without giving it up")
+            say(
+                f"{out.uri} is taken over from {in_words(record)}, which ended without giving it up"
+            )
+            silent[name] = data
             found.add(name)
     return frozenset(found)
 
@@ -186,8 +183,8 @@ def _dead(out: Store, folder: Store, say: Say) -> frozenset[str]:
 def _refusal(out: Store, name: str, record: Mapping[str, Any]) -> OutputError:
     file = out.child(LEASE, name).uri
     return OutputError(
-        f"{out.uri!r} is being written by {_who(record)}: let it end, or end it, and launch again; "
-        f"if you know that it is dead, delete {file!r}"
+        f"{out.uri!r} is being written by {in_words(record)}: let it end, or end it, and launch "
+        f"again; if you know that it is dead, delete {file!r}"
     )
 
 
@@ -198,7 +195,7 @@ def _beat(lease: Lease, record: Mapping[str, Any], done: threading.Event) -> Non
         with suppress(OutputError):  # a store that fails: the next beat may come through
             if lease.name not in folder.names():
                 return  # lost, which whoever writes next finds out
-            folder.write_json(lease.name, {**record, "beats": beats, "heartbeat": _now()})
+            folder.write_json(lease.name, {**record, "beats": beats, "heartbeat": now()})
 
 
 def _watch(folder: Store, name: str) -> Life:
@@ -231,86 +228,3 @@ def _read(folder: Store, name: str) -> tuple[bytes, dict[str, Any]]:
         if isinstance(record := json.loads(data), dict):
             return data, record
     return data, {}
-
-
-def _record(command: str) -> dict[str, Any]:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = str(os.getuid())
-    now = _now()
-    return {
-        "command": command,
-        "host": socket.gethostname(),
-        "user": user,
-        "ray_job": _ray_job(),
-        "machine": _machine(),
-        "pid": os.getpid(),
-        "process": _process(os.getpid()),
-        "since": now,
-        "heartbeat": now,
-        "beats": 0,
-    }
-
-
-def _who(record: Mapping[str, Any]) -> str:
-    """A launch in words."""
-    if not record:
-        return "an unknown launch"
-    job = f", Ray job {record['ray_job']}" if record.get("ray_job") else ""
-    return (
-        f"another launch (tokenfocus {record.get('command')} on {record.get('host')}, process "
-        f"{record.get('pid')}, user {record.get('user')}{job}, since {record.get('since')}, last "
-        f"heartbeat {record.get('heartbeat')})"
-    )
-
-
-def _life(name: str, record: Mapping[str, Any]) -> Life:
-    """What is known at once of whoever wrote a file."""
-    if name in _HELD:
-        return Life.ALIVE
-    machine, pid = _machine(), record.get("pid")
-    if machine is None or record.get("machine") != machine or not isinstance(pid, int) or pid < 1:
-        return Life.UNKNOWN
-    if pid == os.getpid() and record.get("process") == _process(pid):
-        return Life.DEAD  # ended, though its process goes on
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return Life.DEAD
-    except PermissionError:  # another user's
-        pass
-    process = _process(pid)
-    if process is None:
-        return Life.UNKNOWN
-    return Life.ALIVE if process == record.get("process") else Life.DEAD
-
-
-def _machine() -> str | None:
-    """One boot of one machine, and whose processes are seen of it; None where there is no way."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return None
-
-
-def _process(pid: int) -> str | None:
-    """When a process started; empty where it has ended, None where that is not to be seen."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return "" if fields[0] in ("Z", "X") else fields[19]
-
-
-def _ray_job() -> str | None:
-    """What ``ray job stop`` takes, in a job that was submitted."""
-    with suppress(ValueError, KeyError, TypeError):
-        submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
-        return str(submitted["metadata"]["job_submission_id"])
-    return None
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -27,6 +27,7 @@ from tokenfocus_ray.datasets.units import Source
 from tokenfocus_ray.distributed import lease as leases
 from tokenfocus_ray.distributed.batch import _begin, run_job
 from tokenfocus_ray.distributed.commits import JOB_FILE, Piece, part_name, to_parquet, write_commit
+from tokenfocus_ray.distributed.holders import record_of
 from tokenfocus_ray.distributed.lease import LEASE, hold, refuse_if_held
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
@@ -156,7 +157,7 @@ def test_a_launch_that_was_killed_is_taken_over_at_once(out: Store) -> None:
 
 
 def test_another_process_of_the_same_number_is_not_taken_for_the_holder(out: Store) -> None:
-    write(out, leases._record("score") | {"process": "1"})
+    write(out, record_of("score") | {"process": "1"})
     with hold(out, "score", str):
         assert len(records(out)) == 1
 
@@ -177,7 +178,7 @@ def write(out: Store, record: dict[str, Any], name: str = "other.json") -> dict[
 
 def elsewhere(**values: Any) -> dict[str, Any]:
     """A launch of another machine, whose clock is wrong by years."""
-    return leases._record("score") | {
+    return record_of("score") | {
         "machine": "other", "host": "other", "heartbeat": "2060-01-01 00:00:00 UTC", **values,
     }  # fmt: skip
 
@@ -216,6 +217,21 @@ def test_a_silent_launch_elsewhere_is_taken_over_whatever_its_clock_says(out: St
         f"seconds: waiting",
         f"{out.uri} is taken over from {who(record)}, which ended without giving it up",
     ]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_silent_launch_is_watched_once(out: Store) -> None:
+    """Two that take over in the same moment withdraw and try again, without another wait."""
+    write(out, elsewhere())
+    silent: dict[str, bytes] = {}
+    lines: list[str] = []
+    for _ in range(3):
+        found = leases._dead(out, out.child(LEASE), silent, lines.append)
+        assert found == {"other.json"}
+    assert len(lines) == 2
+    write(out, elsewhere(beats=1))
+    leases._dead(out, out.child(LEASE), silent, lines.append)
+    assert len(lines) == 4
 
 
 @pytest.mark.usefixtures("hasty")
