@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -171,3 +172,28 @@ def test_a_member_that_always_fails_is_named_and_the_others_are_kept(
     assert n_reports(out, second) == n_reports(reference.out, SECOND)
     for name, member in ((first, FIRST), (second, SECOND)):
         assert_same_adapter(adapter(out, name), adapter(reference.out, member), relative=1e-6)
+
+
+def test_a_member_that_diverges_is_not_started_again(reference: Reference, tmp_path: Path) -> None:
+    """Else it would be, ten thousand times; the other member is kept."""
+    out = tmp_path / "run"
+    take_member(reference.out, out, FIRST)
+    config = small_config(
+        reference.data,
+        optimizer={"learning_rate": 1e30, "warmup": 0},
+        checkpoint_steps=1,
+        max_failures=10_000,
+    )
+    with pytest.raises(TrainingError) as caught:
+        train_members(config, str(out), say=str)
+    found = re.fullmatch(
+        rf"1 of 2 members could not be trained, first {SECOND}: DivergedError: step (\d): the loss "
+        r"is \S+ and its gradient's norm \S+, with rows '\w+', '\w+', '\w+'; lower "
+        r"optimizer\.learning_rate \(1e\+30\), and choose another --out, or look at the rows\. The "
+        r"others are kept; the same command would end the same",
+        str(caught.value),
+    )
+    assert found, str(caught.value)
+    assert n_reports(out, SECOND) == int(found[1]) > 0
+    assert not (out / "members" / SECOND / "member.json").exists()
+    assert (out / "members" / FIRST / "member.json").exists()
