@@ -190,3 +190,22 @@ def test_stores_that_cannot_be_used(
     assert wrong.startswith(f"'{s3_bucket}/data' cannot be read: ")
     assert "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in wrong
     assert not (tmp_path / "out").exists()
+
+
+def test_bad_files_of_a_shard_are_rows_and_the_rest_is_said(tmp_path: Path) -> None:
+    """Read and prepared in tasks, committed, and told by the driver."""
+    files = {
+        "a.png": png(0), "a.txt": b"a pig", "._a.png": b"AppleDouble", "b.png": png(1),
+        "b.json": b"[" * 100_000, "c.1.png": png(2), "c.2.png": png(3), "README": b"",
+        "a.gif": png(4), "d.png": png(5), "d.txt": b"a cow",
+    }  # fmt: skip
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    said: list[str] = []
+    summary = run_pixels(str(tmp_path / "s.tar"), str(tmp_path / "out"), say=said.append)
+    codes = {"member_invalid": 1, "member_ambiguous": 1, "member_duplicate": 1}
+    assert (summary.rows, summary.scored, summary.unscored) == (5, 2, codes)
+    assert "passed over in the tar shards: 1 hidden, 1 without an ending" in said
