@@ -96,7 +96,7 @@ def plan_source(
     files: list[File] = []
     for number, uri in enumerate(manifests):
         files += files_of(uri, images, mapping, keep.child(f"{number}.parquet"), text, say)
-    kinds = {PurePosixPath(f.uri).suffix for f in files}
+    kinds = {PurePosixPath(f.uri).suffix.lower() for f in files}
     if len(kinds) > 1:
         raise ManifestError(
             f"{', '.join(map(public, manifests))}: tar shards and Parquet cannot be scored in one "
@@ -154,7 +154,7 @@ def files_of(
     except OSError as error:
         raise _unreadable(store, error) from error
     base = images or _parent(store.uri)
-    suffix = PurePosixPath(store.uri).suffix
+    suffix = PurePosixPath(store.uri).suffix.lower()
     if suffix in (".parquet", ".tar"):
         return [File(_anywhere(store), base, info.size)]
     if suffix in TEXTS:
@@ -222,7 +222,7 @@ def _numbered(keep: Store, number: int) -> Store:
 
 
 def _read_text(store: Store, mapping: Mapping[str, str] | None, text: TextOptions) -> pa.Table:
-    is_evalmuse = store.root.endswith(".json")
+    is_evalmuse = store.root.lower().endswith(".json")
     if is_evalmuse:
         table = read_evalmuse(store.uri, encoding=text.encoding)
     else:

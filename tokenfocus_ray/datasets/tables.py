@@ -46,7 +46,7 @@ class RowTable:
             ManifestError: there is no table, or files of different members.
         """
         files = files_of(uri, None, None, keep)
-        if any(not file.uri.endswith(".parquet") for file in files):
+        if any(not file.uri.lower().endswith(".parquet") for file in files):
             raise ManifestError(f"{public(uri)}: tar shards are no table of scores; score them")
         footers, schema, fingerprint = look_at(files)
         each = [own.schema.to_arrow_schema().metadata or {} for own in footers]

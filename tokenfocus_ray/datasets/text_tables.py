@@ -64,7 +64,7 @@ def read_small(
         ManifestError: the file cannot be read or parsed; naming the line.
     """
     store = source if isinstance(source, Store) else Store.of(source)
-    where, suffix = public(store.uri), PurePosixPath(store.root).suffix
+    where, suffix = public(store.uri), PurePosixPath(store.root).suffix.lower()
     try:
         content = decode_file(store.read_bytes(), text.encoding, where)
         if suffix == ".jsonl":

@@ -178,3 +178,34 @@ def test_metadata_of_two_forms_is_not_one_manifest(tmp_path: Path) -> None:
     assert str(caught.value).endswith(
         "; it holds several manifests, name one: ['a/metadata.csv', 'b/metadata.jsonl']"
     )
+
+
+@pytest.mark.parametrize("in_folder", [True, False])
+@pytest.mark.parametrize("name", ["M.CSV", "M.JSONL", "M.Parquet", "M.TSV"])
+def test_endings_of_manifests_may_be_capitals(tmp_path: Path, name: str, in_folder: bool) -> None:
+    """Before, those that a folder found were read as another form."""
+    folder = tmp_path / "data"
+    row = {"image_uri": "1.png", "prompt": "a pig"}
+    form = name.lower().rpartition(".")[2]
+    folder.mkdir()
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist([row]), folder / name)
+    elif form == "jsonl":
+        put(folder, name, json.dumps(row))
+    else:
+        sep = "," if form == "csv" else "\t"
+        put(folder, name, sep.join(row) + "\n" + sep.join(row.values()))
+    given = folder if in_folder else folder / name
+    keep = Store.of(tmp_path / "kept")
+    source = plan_source([str(given)], None, {}, keep)
+    for kept, data in source.inputs.items():
+        keep.write_bytes(kept, data)
+    (table,) = read_unit(source.schema, source.units[0], 10)
+    assert table.to_pylist() == [row]
+
+
+def test_shards_in_capitals_are_shards(tmp_path: Path) -> None:
+    for name in ("0.TAR", "1.tar"):
+        put(tmp_path / "data", name)
+    source = plan_source([str(tmp_path / "data")], None, {}, Store.of(tmp_path / "kept"))
+    assert [Path(unit.uri).name for unit in source.units] == ["0.TAR", "1.tar"]
