@@ -31,6 +31,7 @@ ERROR_CODES: dict[str, str] = {
     "text_invalid": "the prompt or an element is not valid Unicode",
     "type_invalid": "the prompt, id or image is no single text or image, such as a list of two",
     "prompt_too_long": "image, prompt and questions exceed the backbone's context",
+    "prompt_type_invalid": "the prompt type is neither real nor synthetic",
     "elements_invalid": "the elements cannot be read, or one of them is empty",
     "score_not_finite": "a member or the ensemble answered with NaN or infinity",
     "scoring_failed": "the scorer raised an error with this row alone",
@@ -61,17 +62,19 @@ class Element:
 
     @classmethod
     def parse(cls, label: str) -> Element:
-        """Splits EvalMuse's ``"pig giants (animal)"`` at the last parenthesis.
+        """Splits EvalMuse's ``"pig giants (animal)"`` at the parenthesis that its end closes.
 
         >>> Element.parse("a (small) pig (animal)")
         Element(text='a (small) pig', type='animal')
+        >>> Element.parse("a dog (pet (animal))")
+        Element(text='a dog', type='pet (animal)')
         >>> Element.parse("a pig")
         Element(text='a pig', type='')
         """
         label = label.strip()
-        head, paren, tail = label.rpartition("(")
-        if paren and tail.endswith(")") and head.strip():
-            return cls(head.strip(), tail[:-1].strip())
+        at = _opening(label)
+        if at is not None and label[:at].strip():
+            return cls(label[:at].strip(), label[at + 1 : -1].strip())
         return cls(label, "")
 
     def label(self) -> str:
@@ -81,6 +84,19 @@ class Element:
         'pig giants (animal)'
         """
         return f"{self.text} ({self.type})" if self.type else self.text
+
+
+def _opening(label: str) -> int | None:
+    """Where the parenthesis opens that the last character closes."""
+    if not label.endswith(")"):
+        return None
+    depth = 0
+    for at in range(len(label) - 1, -1, -1):
+        depth += (label[at] == ")") - (label[at] == "(")
+        if not depth:
+            return at
+    last = label.rfind("(")  # one more is closed than opened
+    return None if last < 0 else last
 
 
 @dataclass(frozen=True, slots=True)

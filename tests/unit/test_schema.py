@@ -35,13 +35,26 @@ SUN = Element("sun")
         ("(animal)", Element("(animal)", "")),
         ("pig (animal", Element("pig (animal", "")),
         ("pig (animal) runs", Element("pig (animal) runs", "")),
+        ("a dog (pet (animal))", Element("a dog", "pet (animal)")),
+        ("a dog (pet) ((animal))", Element("a dog (pet)", "(animal)")),
+        ("happy :) (emotion)", Element("happy :)", "emotion")),
+        ("sad :( (emotion)", Element("sad :(", "emotion")),
+        ("((a) b)", Element("((a) b)", "")),
+        ("pig (animal))", Element("pig", "animal)")),
+        ("pig :)", Element("pig :)", "")),
+        ("(old) pig (animal)", Element("(old) pig", "animal")),
+        ("pig（animal）", Element("pig（animal）", "")),  # noqa: RUF001
     ],
 )
-def test_label_is_split_at_the_last_parenthesis(label: str, element: Element) -> None:
+def test_a_label_is_split_at_the_parenthesis_that_its_end_closes(
+    label: str, element: Element
+) -> None:
     assert Element.parse(label) == element
 
 
-@pytest.mark.parametrize("element", [PIG, SUN, Element("a (small) pig", "animal")])
+@pytest.mark.parametrize(
+    "element", [PIG, SUN, Element("a (small) pig", "animal"), Element("dog", "pet (animal)")]
+)
 def test_label_round_trips(element: Element) -> None:
     assert Element.parse(element.label()) == element
 

@@ -131,18 +131,17 @@ def _row(record: Any, where: str, images_root: str | None) -> dict[str, Any]:
     if not isinstance(record, Mapping):
         raise _malformed(where, "", record, "a record must be an object with named fields")
     prompt, img_path = (_text(record, name, where) for name in ("prompt", "img_path"))
+    path = img_path if img_path and img_path.strip() else ""
     keys_and_labels = _element_scores(record.get("element_score"), where)
     prompt_id = record.get("prompt_id")
-    folder, slash, _ = img_path.partition("/")
-    relative = "://" not in img_path and not img_path.startswith("/")
+    folder, slash, _ = path.partition("/")
+    relative = bool(path) and "://" not in path and not path.startswith("/")
     return {
-        "sample_id": sample_id(img_path, prompt),
+        "sample_id": sample_id(path, prompt or ""),
         "prompt": prompt,
-        "image_uri": f"{images_root.rstrip('/')}/{img_path}"
-        if images_root and relative
-        else img_path,
-        "elements": [_element(key, where) for key in keys_and_labels],
-        "prompt_type": None if record.get("type") is None else _text(record, "type", where),
+        "image_uri": f"{images_root.rstrip('/')}/{path}" if images_root and relative else img_path,
+        "elements": [_element(key) for key in keys_and_labels],
+        "prompt_type": _text(record, "type", where),
         "prompt_id": None if prompt_id is None else str(prompt_id),
         "img_path": img_path,
         "generator": folder if slash and relative else None,
@@ -203,19 +202,16 @@ def _element_scores(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _element(key: Any, where: str) -> dict[str, str]:
+def _element(key: Any) -> dict[str, str]:
     element = Element.parse(str(key))
-    if not element.text:
-        raise _malformed(
-            where, "element_score", key, 'name the element, for example "pig giants (animal)"'
-        )
     return {"text": element.text, "type": element.type}
 
 
-def _text(record: Mapping[str, Any], name: str, where: str) -> str:
+def _text(record: Mapping[str, Any], name: str, where: str) -> str | None:
+    """A text, which may be empty: its row is then unscored, with the reason."""
     value = record.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise _malformed(where, name, value, "give a text that is not empty")
+    if value is not None and not isinstance(value, str):
+        raise _malformed(where, name, value, "give a text")
     return value
 
 

@@ -14,9 +14,34 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tokenfocus_ray.config import ScoringConfig
-from tokenfocus_ray.errors import PromptError
+from tokenfocus_ray.errors import PromptError, shown
 from tokenfocus_ray.schema import Element
 from tokenfocus_ray.scoring.levels import ELEMENT_LEVELS, TOTAL_LEVELS, LevelVocabulary
+
+#: Types of prompts, as they are asked, by how they may be written.
+PROMPT_TYPES = {"real": "real", "synthetic": "synthetic", "synth": "synthetic"}
+
+
+def known_type(prompt_type: object) -> str | None:
+    """A prompt type as it is asked, whatever its case and spaces; None where there is none.
+
+    >>> known_type(" Real"), known_type("  ")
+    ('real', None)
+
+    Raises:
+        PromptError: it is another text, which would change the score.
+    """
+    missing = prompt_type is None or prompt_type != prompt_type  # pandas has NaN for a text
+    folded = "" if missing else str(prompt_type).strip().casefold()
+    if not folded:
+        return None
+    if folded not in PROMPT_TYPES:
+        raise PromptError(
+            "prompt_type_invalid",
+            f"the prompt type is {shown(prompt_type)}; write real or synthetic, leave it empty, or "
+            f"set structure: false, which asks without it",
+        )
+    return PROMPT_TYPES[folded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +71,8 @@ class PromptTemplate:
 
         Raises:
             PromptError: code ``prompt_empty`` when the prompt is no text or has no visible
-                character (a zero-width space is none).
+                character (a zero-width space is none); ``prompt_type_invalid`` when the type would
+                be asked and is unknown.
         """
         if not isinstance(prompt, str) or not any(
             c.isprintable() and not c.isspace() for c in prompt
@@ -57,8 +83,8 @@ class PromptTemplate:
             )
         parts = [self.prompt_line.format(prompt=prompt)]
         if self.structure:
-            if prompt_type:
-                parts.append(self.type_line.format(type=prompt_type))
+            if (known := known_type(prompt_type)) is not None:
+                parts.append(self.type_line.format(type=known))
             if elements:
                 parts.append(self.elements_head)
                 parts += [self._fill(self.element_line, e) for e in elements]

@@ -110,7 +110,7 @@ def index_samples(
         try:
             if row.get(ERROR_CODE):
                 raise _Bad(row[ERROR_CODE], row[ERROR_MESSAGE])
-            sample = _sample(row, columns, levels)
+            sample = _sample(row, columns, levels, config.structure)
             key = key or f"row-{number:08d}"
             if key in ids:
                 raise _Bad("duplicate_id", f"an earlier row has the sample id {key!r} too")
@@ -135,11 +135,16 @@ def index_samples(
 
 
 def _sample(
-    row: Mapping[str, Any], columns: Columns, levels: tuple[LevelVocabulary, LevelVocabulary]
+    row: Mapping[str, Any],
+    columns: Columns,
+    levels: tuple[LevelVocabulary, LevelVocabulary],
+    structure: bool,
 ) -> dict[str, Any]:
     prompt = row[columns.prompt]
+    prompt_type = row[columns.prompt_type] if columns.prompt_type else None
+    prompt_type = None if prompt_type is None else str(prompt_type)
     try:
-        PromptTemplate().prefix(prompt, (), None)
+        PromptTemplate(structure=structure).prefix(prompt, (), prompt_type)
         elements = parse_elements(row[columns.elements] if columns.elements else None) or []
     except PromptError as error:
         raise _Bad(error.code, error.message) from None
@@ -159,10 +164,9 @@ def _sample(
             f"for each element",
         )
     each = [_numbers(r, "element_labels") for r in rated] or [[] for _ in elements]
-    prompt_type = row[columns.prompt_type] if columns.prompt_type else None
     sample = {
         "prompt": prompt,
-        "prompt_type": None if prompt_type is None else str(prompt_type),
+        "prompt_type": prompt_type,
         "elements": [{"text": e.text, "type": e.type} for e in elements],
         "total_scores": total,
         "element_labels": each,

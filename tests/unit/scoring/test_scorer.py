@@ -445,6 +445,8 @@ def test_text_that_is_no_unicode_marks_its_row_only(where: str, scorer: Alignmen
         [PICTURE, PICTURE], [prompt, PROMPT], [[element], []], [prompt_type, None]
     )
     assert (bad.status, good.status) == ("unscored", "ok")
+    codes = {"prompt": "prompt_empty", "prompt_type": "prompt_type_invalid"}
+    assert bad.error_code == codes.get(where, "text_invalid")
 
 
 def test_adapter_folders_of_one_name_are_both_seen(tmp_path: Path) -> None:

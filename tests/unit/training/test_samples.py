@@ -144,10 +144,13 @@ def test_flags_may_be_true_and_false() -> None:
     assert samples[0]["split_confidence"] == [1, 0, 0]
 
 
-def test_prompt_type_that_is_no_text() -> None:
-    """As the batch job reads it."""
-    samples, _ = index(GOOD | {"prompt_type": 1})
-    assert samples[0]["prompt_type"] == "1"
+@pytest.mark.parametrize("written", ["animal", "1"])
+def test_an_unknown_prompt_type_is_left_out(written: str) -> None:
+    assert skipped_as(prompt_type=written) == (
+        "prompt_type_invalid",
+        f"the prompt type is {written!r}; write real or synthetic, leave it empty, or set "
+        "structure: false, which asks without it",
+    )
 
 
 def test_ids_and_groups() -> None:
