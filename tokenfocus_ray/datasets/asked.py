@@ -18,6 +18,8 @@ from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE, as_text
 from tokenfocus_ray.errors import ManifestError, RowError
 
 _TEXT_ROLES = ("prompt", "image_uri", "sample_id", "prompt_type")
+#: Rows that tell of a whole column.
+_FEWEST = 8
 _WANTED = {
     **dict.fromkeys(_TEXT_ROLES, "text, its bytes, or whole numbers"),
     "image": "encoded bytes, a struct of bytes and path, or paths",
@@ -77,27 +79,44 @@ def check_file(own: pa.Schema, schema: pa.Schema, columns: Columns, where: str, 
             )
 
 
-def lists_of(schema: pa.Schema, columns: Columns) -> dict[str, str]:
-    """Column -> role of those that hold a list where one value is wanted."""
-    return {
-        name: role
-        for role, name in _roles(columns)
-        if role != "elements" and name in schema.names and _item(schema.field(name).type)
-    }
+def unsure(schema: pa.Schema, columns: Columns) -> list[str]:
+    """Columns whose type does not tell whether they can be asked: bytes for text, and lists."""
+    found = []
+    for role, name in _roles(columns):
+        if role != "elements" and name in schema.names:
+            kind = schema.field(name).type
+            if _item(kind) or (role != "image" and _is_bytes(_plain(kind))):
+                found.append(name)
+    return found
 
 
-def check_single(column: Any, name: str, role: str, where: str) -> None:
-    """Refuses a column whose first rows hold lists of several.
+def check_first(table: pa.Table, columns: Columns, where: str, encoding: str | None) -> None:
+    """Refuses what no row, or not the first rows, can be asked about.
+
+    Args:
+        table: The first rows of the columns that :func:`unsure` names.
+        columns: Which column is what.
+        where: The manifest, for messages.
+        encoding: Of bytes; None: UTF-8.
 
     Raises:
-        ManifestError: naming the column and the row.
+        ManifestError: a list holds several, or the bytes of all these rows are no text.
     """
-    for i, value in enumerate(column):
-        if value.is_valid and len(value) > 1:
-            raise ManifestError(
-                f"{where}: column {name!r} ({role}) holds {len(value)} values in row {i}; write "
-                f"one of them to a column of its own, or a row for each"
-            )
+    for role, name in _roles(columns):
+        if name not in table.column_names or not _item(table.schema.field(name).type):
+            continue
+        for i, value in enumerate(table[name]):
+            if value.is_valid and len(value) > 1:
+                raise ManifestError(
+                    f"{where}: column {name!r} ({role}) holds {len(value)} values in row {i}; "
+                    f"write one of them to a column of its own, or a row for each"
+                )
+    asked = as_asked(table, columns, encoding)
+    if table.num_rows >= _FEWEST and not asked[ERROR_CODE].null_count:
+        raise ManifestError(
+            f"{where}: none of the first {table.num_rows} rows can be asked; in the first, "
+            f"{asked[ERROR_MESSAGE][0]}"
+        )
 
 
 def as_asked(table: pa.Table, columns: Columns, encoding: str | None = None) -> pa.Table:
@@ -267,6 +286,8 @@ def _is_one_text(kind: Any) -> bool:
     one = _one(kind)
     if pa.types.is_decimal(one):
         return bool(one.scale == 0)
+    if isinstance(one, pa.UuidType):
+        return True
     return _any(one, _is_text, _is_bytes, pa.types.is_integer, pa.types.is_null)
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from tokenfocus_ray.datasets.asked import by_type, check_file, check_single, lists_of
+from tokenfocus_ray.datasets.asked import by_type, check_file, check_first, unsure
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.folders import captioned, from_top, look_below, path_column
 from tokenfocus_ray.datasets.manifest import CONVENTIONS, Columns, find_columns
@@ -103,8 +103,9 @@ def plan_source(
             f"job, since their columns differ; score them one after another"
         )
     where = ", ".join(map(public, manifests))
-    made = _of_tars if kinds == {".tar"} else _of_parquet
-    return replace(made(files, mapping, where), encoding=text.encoding)
+    if kinds == {".tar"}:
+        return replace(_of_tars(files, mapping, where), encoding=text.encoding)
+    return _of_parquet(files, mapping, where, text.encoding)
 
 
 def _check_folder(uri: str) -> str:
@@ -258,13 +259,15 @@ def _of_tars(files: Sequence[File], mapping: Mapping[str, str], where: str) -> S
     return Source(where, find_columns(schema.names, mapping, where), schema, units, fingerprint)
 
 
-def _of_parquet(files: Sequence[File], mapping: Mapping[str, str], where: str) -> Source:
+def _of_parquet(
+    files: Sequence[File], mapping: Mapping[str, str], where: str, encoding: str | None
+) -> Source:
     footers, schema, fingerprint = look_at(files)
     columns = by_type(find_columns(schema.names, mapping, where), schema)
     for file, own in zip(files, footers, strict=True):
         name = where if file.data is not None else public(file.uri)
         check_file(own.schema.to_arrow_schema(), schema, columns, name, own.num_rows)
-    _check_lists(files, footers, schema, columns, where)
+    _check_first(files, footers, columns, where, encoding)
     units: list[Unit] = []
     for file, own in zip(files, footers, strict=True):
         sizes = [own.row_group(i).num_rows for i in range(own.num_row_groups)]
@@ -273,27 +276,24 @@ def _of_parquet(files: Sequence[File], mapping: Mapping[str, str], where: str) -
     if not units:
         raise ManifestError(f"manifest {where!r} has no rows")
     inputs = {f.uri.rpartition("/")[2]: f.data for f in files if f.data is not None}
-    return Source(where, columns, schema, tuple(units), fingerprint, inputs)
+    return Source(where, columns, schema, tuple(units), fingerprint, inputs, encoding=encoding)
 
 
-def _check_lists(
+def _check_first(
     files: Sequence[File],
     footers: Sequence[pq.FileMetaData],
-    schema: pa.Schema,
     columns: Columns,
     where: str,
+    encoding: str | None,
 ) -> None:
-    """Looks at the first rows of columns with lists where one value is wanted."""
-    if not (lists := lists_of(schema, columns)):
-        return
+    """Looks at the first rows of columns whose type does not tell whether they can be asked."""
     for file, own in zip(files, footers, strict=True):
-        names = [name for name in lists if name in own.schema.to_arrow_schema().names]
+        names = unsure(own.schema.to_arrow_schema(), columns)
         if own.num_rows and names and file.data is None:
             store = Store.of(file.uri)
             with pq.ParquetFile(store.root, filesystem=store.filesystem) as parquet:
                 batch = next(parquet.iter_batches(_FIRST_ROWS, columns=names))
-            for name in names:
-                check_single(batch.column(name), name, lists[name], where)
+            check_first(pa.Table.from_batches([batch]), columns, where, encoding)
             return
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from tokenfocus_ray.errors import ConfigError, ManifestError, RowError
 
@@ -129,7 +130,7 @@ def as_text(value: Any, encoding: str | None = None, where: str = "the text") ->
         return value
     if isinstance(value, bytes):
         return decode_text(value, encoding, where)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, (int, UUID)) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, Decimal) and value == value.to_integral_value():
         return f"{value:f}"

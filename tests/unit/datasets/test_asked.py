@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,18 @@ def test_a_column_of_several_is_refused_at_the_start(
     )
 
 
+def test_bytes_that_are_no_text_at_all_are_refused_at_the_start(tmp_path: Path) -> None:
+    """Such as ids of 16 bytes; a few such rows among others are marked."""
+    ids = [bytes([255, *range(i, i + 15)]) for i in range(9)]
+    rows = {"prompt": ["a"] * 9, "image_uri": ["x"] * 9}
+    message = planned(tmp_path, **rows, sample_id=pa.array(ids, pa.binary(16)))
+    assert message.startswith(
+        "none of the first 9 rows can be asked; in the first, sample_id is not utf-8: byte 0 is "
+    )
+    pq.write_table(pa.table(rows | {"sample_id": [b"a", *ids[1:]]}), tmp_path / "m.parquet")
+    plan_source([str(tmp_path / "m.parquet")], None, {}, Store.of(tmp_path / "keep"))
+
+
 @pytest.mark.parametrize(
     "kind",
     [
@@ -188,6 +201,18 @@ def test_other_columns_stay_as_they_are() -> None:
     assert table.schema.field("sample_id").type == pa.uint8()
     assert table["note"].cast(pa.binary()).to_pylist() == [b"caf\xe9"]
     assert table[ERROR_CODE].to_pylist() == [None]
+
+
+def test_uuids_are_ids(tmp_path: Path) -> None:
+    value = uuid.UUID(int=7)
+    table = pa.table({"prompt": ["a"], "image_uri": ["x"]})
+    ids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([value.bytes], pa.binary(16)))
+    table = table.append_column("sample_id", ids)
+    pq.write_table(table, tmp_path / "m.parquet")
+    plan_source([str(tmp_path / "m.parquet")], None, {}, Store.of(tmp_path / "keep"))
+    assert str(
+        asked(**dict(zip(table.column_names, table.columns, strict=True)))["sample_id"][0]
+    ) == str(value)
 
 
 def test_a_list_of_one_image_is_its_image() -> None:
