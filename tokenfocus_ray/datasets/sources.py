@@ -253,8 +253,8 @@ def _of_tars(files: Sequence[File], mapping: Mapping[str, str], where: str) -> S
     units = tuple(Unit(i, f.uri, (), 0, None, f.base) for i, f in enumerate(files))
     fingerprint = {
         "files": len(files),
-        "content": _digest((f.uri.rpartition("/")[2], f.size) for f in files),
         **stamps(files),
+        "content": _digest((f.uri.rpartition("/")[2], f.size) for f in files),
     }
     return Source(where, find_columns(schema.names, mapping, where), schema, units, fingerprint)
 
@@ -309,8 +309,8 @@ def look_at(files: Sequence[File]) -> tuple[list[pq.FileMetaData], pa.Schema, di
     fingerprint = {
         "files": len(files),
         "rows": sum(own.num_rows for own in footers),
-        "content": _digest(map(_summary, files, footers)),
         **stamps(files),
+        "content": _digest(map(_summary, files, footers)),
     }
     return footers, schema, fingerprint
 

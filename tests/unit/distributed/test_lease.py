@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
+import ray
 
 from tests.support.processes import ROOT
 from tests.support.races import Race, races, scored  # noqa: F401
@@ -29,6 +30,7 @@ from tokenfocus_ray.distributed.batch import _begin, run_job
 from tokenfocus_ray.distributed.commits import JOB_FILE, Piece, part_name, to_parquet, write_commit
 from tokenfocus_ray.distributed.holders import record_of
 from tokenfocus_ray.distributed.lease import LEASE, hold, refuse_if_held
+from tokenfocus_ray.distributed.train import _Fleet
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
 
@@ -297,6 +299,23 @@ def test_a_launch_that_was_taken_over_writes_nothing_more(out: Store) -> None:
         out.delete(f"{LEASE}/{mine.name}")
         with pytest.raises(OutputError, match="no longer holds"):
             _begin(mine, source(), {})
+
+
+def test_a_training_that_was_taken_over_ends_its_members(
+    out: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[Any] = []
+    monkeypatch.setattr(ray, "cluster_resources", dict)
+    monkeypatch.setattr(ray, "cancel", lambda ref, *, force: ended.append((ref, force)))
+    with hold(out, "train", str) as mine:
+        job: Any = None
+        fleet = _Fleet([], "", mine, str)
+        fleet._active = {"member": job}
+        fleet._confirm()
+        out.delete(f"{LEASE}/{mine.name}")
+        with pytest.raises(OutputError, match="no longer holds"):
+            fleet.run()
+    assert ended == [("member", True)]
 
 
 @pytest.mark.usefixtures("hasty")
