@@ -100,9 +100,12 @@ class Store:
             uri: A local path, ``file:///path`` or ``s3://bucket/prefix``.
 
         Raises:
-            ConfigError: another scheme, no bucket, or settings inside the URI.
+            ConfigError: another scheme, no bucket, settings inside the URI, or no Unicode.
         """
         text, (scheme, path) = os.fspath(uri), split_uri(uri)
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        if shown != text:  # a name of bytes that are not UTF-8, which Arrow cannot open
+            raise ConfigError(f"'{shown}' is not valid Unicode; rename it, or name a link to it")
         if scheme == "s3":
             bucket = path.partition("/")[0]
             if _QUERY.search(path) or not bucket or re.search(r"[:@]", bucket):

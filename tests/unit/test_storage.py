@@ -131,6 +131,15 @@ def test_uris_that_are_refused(uri: str, expected: str) -> None:
     assert message(ConfigError, Store.of, uri) == expected
 
 
+def test_a_name_that_is_no_unicode_is_refused() -> None:
+    """Before, it ended in a UnicodeEncodeError, of the message too."""
+    with pytest.raises(ConfigError) as caught:
+        Store.of("data/caf\udce9.csv")
+    assert str(caught.value) == (
+        "'data/caf\\udce9.csv' is not valid Unicode; rename it, or name a link to it"
+    )
+
+
 def test_public_shows_what_is_no_secret() -> None:
     for uri in ("a/b", "/a?b=c", "file:///a", "s3://bucket/user@host/what?.png"):
         assert public(uri) == uri
