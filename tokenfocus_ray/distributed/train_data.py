@@ -106,12 +106,11 @@ def read_manifest(
         ManifestError: it cannot be read, or lacks columns.
         ConfigError: there is no such encoding.
     """
-    remote = "://" in path
+    remote, text = "://" in path, TextOptions(encoding)
     suffix = Path(path).suffix
     if not remote and not Path(path).exists():
         raise ManifestError(f"manifest {path!r} does not exist")
     if suffix == ".json" or (suffix == ".jsonl" and not remote):
-        text = TextOptions(encoding)
         if suffix == ".json":
             table = read_evalmuse(path, encoding=text.encoding)
         else:

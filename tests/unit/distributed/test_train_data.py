@@ -34,7 +34,7 @@ def test_types_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "m.parquet", prompt=["a"], sample_id=[7.0])
     with pytest.raises(ManifestError, match=r"column 'sample_id' \(sample_id\) is of type double"):
         read_manifest(path, None, {})
-    write(tmp_path / "n.parquet", prompt=["a"])
+    write(Path(path), prompt=["a"])
     pq.write_table(pa.table({"total_scores": [[3]]}), tmp_path / "o.parquet")
     with pytest.raises(ManifestError, match=r"o\.parquet: there is no column 'prompt'"):
         read_manifest(str(tmp_path), None, {})
@@ -49,8 +49,9 @@ def test_bytes_are_decoded_or_marked(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_bytes('{"prompt": "café", "path": "x"}'.encode("latin-1"))
     manifest = read_manifest(str(tmp_path / "m.jsonl"), None, {}, "latin-1")
     assert manifest.table["prompt"].to_pylist() == ["café"]
-    with pytest.raises(ConfigError, match="encoding 'latin1x': there is no such encoding"):
-        read_manifest(str(tmp_path / "m.jsonl"), None, {}, "latin1x")
+    for name in (path, str(tmp_path / "m.jsonl")):
+        with pytest.raises(ConfigError, match="encoding 'latin1x': there is no such encoding"):
+            read_manifest(name, None, {}, "latin1x")
 
 
 def test_an_image_column_of_paths_is_one_of_paths(tmp_path: Path) -> None:
