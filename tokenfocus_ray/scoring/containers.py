@@ -31,6 +31,8 @@ MAX_TILE_PIXELS = 2**22
 #: Most bytes of text that may tell how to turn the picture.
 _MAX_TEXT = 2**20
 
+#: TIFF's tags of size, strips, planes and tiles.
+_LAYOUT = (256, 257, 273, 277, 278, 279, 284, 322, 323, 324, 325)
 #: By Pillow's name of the decoder.
 _SLOW = {
     "bmp_rle": "a run-length BMP",
@@ -105,10 +107,8 @@ def open_bounded(form: str, data: bytes, where: str) -> Image.Image:
     return image
 
 
-def _endless(where: str) -> ImageDecodeError:
-    return ImageDecodeError(
-        "image_corrupt", f"{where} has more than {MAX_STEPS} parts; save it again"
-    )
+def _endless(where: str, limit: int = MAX_STEPS) -> ImageDecodeError:
+    return ImageDecodeError("image_corrupt", f"{where} has more than {limit} parts; save it again")
 
 
 def _png(data: bytes, where: str) -> bytes:
@@ -196,7 +196,7 @@ def _jpeg(data: bytes, where: str) -> bytes:
             break  # the usual: nothing more to count
         at = max(end, at)
     if segments > MAX_PARTS:
-        raise _endless(where)
+        raise _endless(where, MAX_PARTS)
     return b"".join([*kept, data[start:]]) if kept else data
 
 
@@ -206,10 +206,20 @@ def _check_tiff(data: bytes, where: str) -> None:
     Raises:
         ImageDecodeError: there are far more than the picture has room for, or than can be decoded.
     """
-    tags = _tiff_tags(data)
+    if data[:4] == b"MM\0+":  # Pillow takes it for another kind, and libtiff does not
+        raise ImageDecodeError(
+            "image_corrupt",
+            f"{where} is a big-endian BigTIFF, which cannot be read; save it as PNG",
+        )
+    entries = _tiff_entries(data)
+    if len(entries) > MAX_PARTS:
+        raise _endless(where, MAX_PARTS)
+    tags = {tag: (value, count) for tag, value, count in entries}
+    if len(tags) < len(entries):  # which of them counts depends on who reads
+        raise ImageDecodeError("image_corrupt", f"{where} has a tag twice; save it again")
     (width, _), (height, _) = tags.get(256, (0, 0)), tags.get(257, (0, 0))
     tiled = 324 in tags
-    kind, (_, count) = "tiles" if tiled else "strips", tags.get(324 if tiled else 273, (0, 0))
+    kind, count = "tiles" if tiled else "strips", max(tags.get(t, (0, 0))[1] for t in (273, 324))
     columns = tags.get(322, (width, 1))[0] if tiled else width
     rows = tags.get(323 if tiled else 278, (height, 1))[0] or height
     rows = rows if tiled else min(rows, height)
@@ -231,26 +241,25 @@ def _check_tiff(data: bytes, where: str) -> None:
         )
 
 
-def _tiff_tags(data: bytes) -> dict[int, tuple[int, int]]:
-    """Tags of the first picture -> first value, where it stands in place, and number of values."""
+def _tiff_entries(data: bytes) -> list[tuple[int, int, int]]:
+    """Of the first picture: the layout's tags with their value and number of values."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:3] == b"+"
     entry, shape, head = (20, "HHQ", "Q") if big else (12, "HHI", "I")
-    tags: dict[int, tuple[int, int]] = {}
+    found: list[tuple[int, int, int]] = []
     try:
         (at,) = struct.unpack_from(order + head, data, 8 if big else 4)
         (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
         at += 8 if big else 2
-        if entries > MAX_PARTS:
-            entries = 0
-        for i in range(entries):
+        for i in range(min(entries, MAX_PARTS + 1)):
             tag, kind, count = struct.unpack_from(order + shape, data, at + i * entry)
-            form = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind, "I")
+            form = {1: "B", 3: "H", 16: "Q"}.get(kind, "I")
             value = struct.unpack_from(order + form, data, at + i * entry + (12 if big else 8))[0]
-            tags.setdefault(tag, (value, count))
+            if tag in _LAYOUT or entries > MAX_PARTS:
+                found.append((tag, value, count))
     except struct.error:  # cut off
         pass
-    return tags
+    return found
 
 
 def _u32(data: bytes, at: int) -> int:
