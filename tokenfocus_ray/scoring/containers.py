@@ -209,7 +209,7 @@ def _check_tiff(data: bytes, where: str) -> None:
     if data[:4] == b"MM\0+":  # Pillow takes it for another kind, and libtiff does not
         raise ImageDecodeError(
             "image_corrupt",
-            f"{where} is a big-endian BigTIFF, which cannot be read; save it as PNG",
+            f"{where} is a big-endian BigTIFF, which is not read; save it as PNG",
         )
     entries = _tiff_entries(data)
     if len(entries) > MAX_PARTS:
