@@ -167,6 +167,20 @@ def test_qwen_reads_every_spelling_as_the_family_does(preprocessor: dict[str, An
     assert qwen_gap(spec, processor, picture(91, 58, seed=2)) < TOLERANCE
 
 
+def test_what_the_families_processors_save_is_read_as_they_are(tmp_path: Path) -> None:
+    """``save_pretrained`` of this transformers, which spells out every default."""
+    size = {"height": 112, "width": 112}
+    GotOcr2ImageProcessorPil(size=size, max_patches=3, resample=2).save_pretrained(tmp_path)
+    file = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    config = {"vision_config": {"image_size": 112, "patch_size": 14}}
+    expected = InternVL.image_spec_from(config, {"size": size, "max_patches": 3, "resample": 2})
+    assert InternVL.image_spec_from(config, file) == expected
+    Qwen2VLImageProcessorPil(max_pixels=50_000, do_normalize=False).save_pretrained(tmp_path)
+    file = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    wanted = Qwen25VL.image_spec_from(QWEN_CONFIG, {"max_pixels": 50_000, "do_normalize": False})
+    assert Qwen25VL.image_spec_from(QWEN_CONFIG, file) == wanted
+
+
 #: What both families' processors honour beside sizes.
 OPTIONS: list[dict[str, Any]] = [
     *({"resample": filter} for filter in range(6)),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import os
 import platform
 import warnings
@@ -20,7 +19,15 @@ from safetensors import SafetensorError
 
 from tokenfocus_ray.backbones.base import Backbone, ImageSpec, Source, folder_file
 from tokenfocus_ray.backbones.checkpoint import check_config, quiet_report, tensor_faults
-from tokenfocus_ray.backbones.hub import commit_of, hub_file
+from tokenfocus_ray.backbones.files import (
+    PREPROCESSORS,
+    not_loadable,
+    parse,
+    read_json,
+    read_preprocessor,
+    refuse_own_code,
+)
+from tokenfocus_ray.backbones.hub import commit_of
 from tokenfocus_ray.backbones.markup import template_difference, token_fault
 from tokenfocus_ray.backbones.preprocessing import UnfollowedError
 from tokenfocus_ray.errors import BackboneError, did_you_mean
@@ -38,11 +45,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 _LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, AssertionError, SafetensorError)
 #: Files of a backbone's folder that decide a score.
 SCORING_SUFFIXES = {".json", ".safetensors", ".bin", ".txt", ".model"}
-#: Files that say how images are prepared: transformers 5 nests it in the first, which wins.
-PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")
 TOKENIZER_CONFIG = "tokenizer_config.json"
-#: How the hub names an InternVL that transformers can load without code of the repository.
-INTERNVL_FORM = "OpenGVLab/InternVL3-8B-hf"
 #: Backbones that ship with the package.
 BUILT_IN = ("tiny-qwen2_5_vl", "tiny-internvl")
 
@@ -79,7 +82,7 @@ def resolve(name: str, revision: str | None = None) -> Source:
             f"unknown backbone {name!r}: neither built in, nor a folder, nor a hub id "
             f"(owner/name). {did_you_mean(name, [*BUILT_IN])}"
         )
-    config = _parse(folder_file(folder, "config.json", "backbone"))
+    config = parse(folder_file(folder, "config.json", "backbone"))
     return Source(name, folder, family_of(config, name), _fingerprint(Path(folder)))
 
 
@@ -152,7 +155,7 @@ def load(
     except BackboneError:
         raise
     except _LOAD_ERRORS as error:
-        raise _not_loadable(source, error) from error
+        raise not_loadable(source, error) from error
     return cls(model.eval(), tokenizer, spec, source)
 
 
@@ -173,7 +176,7 @@ def skeleton(source: Source) -> Backbone:
                 config, attn_implementation="sdpa"
             )
     except _LOAD_ERRORS as error:
-        raise _not_loadable(source, error) from error
+        raise not_loadable(source, error) from error
     return cls(model, tokenizer, image_spec(source), source)
 
 
@@ -197,7 +200,7 @@ def load_config(source: Source) -> Any:
     except UnfollowedError as error:
         raise _refused(source, "config.json", error) from error
     except _LOAD_ERRORS as error:
-        raise _not_loadable(source, error) from error
+        raise not_loadable(source, error) from error
     return config
 
 
@@ -236,18 +239,12 @@ def load_tokenizer(source: Source) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source.location, **_at(source))
     except _LOAD_ERRORS as error:
-        raise _not_loadable(source, error) from error
+        raise not_loadable(source, error) from error
 
 
 def _at(source: Source) -> dict[str, Any]:
     """What transformers is to load: this commit, and never code from the repository."""
     return {"revision": source.revision if source.on_hub else None, "trust_remote_code": False}
-
-
-def _not_loadable(source: Source, error: Exception) -> BackboneError:
-    return BackboneError(
-        f"backbone {source.name!r} cannot be loaded from {source.location!r}: {error}"
-    )
 
 
 def _refused(source: Source, file: str, error: UnfollowedError) -> BackboneError:
@@ -283,57 +280,6 @@ def image_spec(source: Source, max_visual_tokens: int | None = None) -> ImageSpe
     return spec.limited(max_visual_tokens)
 
 
-def read_preprocessor(source: Source) -> tuple[str, Mapping[str, Any]]:
-    """What a checkpoint says of its images, and in which file; transformers takes the same one.
-
-    Raises:
-        BackboneError: it says nothing, or a file cannot be read.
-    """
-    newer, older = PREPROCESSORS
-    whole = read_json(source, newer, False)
-    refuse_own_code(whole, newer, source.name)
-    nested = whole.get("image_processor")
-    if isinstance(nested, Mapping) and nested:
-        refuse_own_code(nested, newer, source.name)
-        return newer, nested
-    if flat := read_json(source, older, False):
-        refuse_own_code(flat, older, source.name)
-        return older, flat
-    raise BackboneError(
-        f"backbone {source.name!r} does not say how its images are prepared: {source.location!r} "
-        f"has no {older}, nor a {newer} with an image_processor; copy it from the checkpoint that "
-        f"this one was made from (its processor's save_pretrained writes one of them)"
-    )
-
-
-def read_json(source: Source, name: str, must_exist: bool) -> Mapping[str, Any]:
-    """A JSON file of a resolved backbone; empty where it is missing and need not exist.
-
-    Raises:
-        BackboneError: it cannot be read, or holds no object.
-    """
-    path: Path | None
-    if source.on_hub:
-        try:
-            path = hub_file(source.location, name, source.revision, must_exist)
-        except (OSError, ValueError) as error:
-            raise _not_loadable(source, error) from error
-    else:
-        path = Path(source.location, name)
-        path = path if path.is_file() else None
-    return _parse(path) if path else {}
-
-
-def _parse(path: Path) -> Mapping[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"{str(path)!r} cannot be read as JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise BackboneError(f"{str(path)!r} must hold an object, got {type(data).__name__}")
-    return data
-
-
 def _resolve_hub(name: str, revision: str | None) -> Source:
     try:
         path, commit = commit_of(name, revision)
@@ -344,7 +290,7 @@ def _resolve_hub(name: str, revision: str | None) -> Source:
             f"{cause} Give a folder that holds config.json, or one of the built-in backbones: "
             f"{', '.join(BUILT_IN)}"
         ) from error
-    return Source(name, name, family_of(_parse(path), name), commit)
+    return Source(name, name, family_of(parse(path), name), commit)
 
 
 def family_of(config: Mapping[str, Any], name: str) -> str:
@@ -363,30 +309,6 @@ def family_of(config: Mapping[str, Any], name: str) -> str:
             f"Supported: {', '.join(sorted(FAMILIES))}."
         )
     return family
-
-
-def refuse_own_code(file: Mapping[str, Any], where: str, name: str) -> None:
-    """Code of a repository is never run, and without it scores may be others.
-
-    Args:
-        file: What a file of the backbone says.
-        where: Which file.
-        name: Of the backbone.
-
-    Raises:
-        BackboneError: the file names classes of the repository's own.
-    """
-    if not file.get("auto_map"):
-        return
-    if str(file.get("model_type")).startswith("internvl"):
-        form = f"{name}-hf" if "/" in name and not Path(name).is_dir() else f"{INTERNVL_FORM}"
-        remedy = f"take the same model in transformers' own form, such as {form!r}"
-    else:
-        remedy = "take a repository without it, or remove auto_map where that code changes nothing"
-    raise BackboneError(
-        f"backbone {name!r} brings Python code of its own (auto_map in {where}), which is never "
-        f"run; {remedy}"
-    )
 
 
 def _fingerprint(folder: Path) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import Backbone
+from tokenfocus_ray.backbones.files import PREPROCESSORS, read_preprocessor
 from tokenfocus_ray.backbones.lora import RECORD, VISION_PARTS
 from tokenfocus_ray.config import LoraOptions
 from tokenfocus_ray.errors import ConfigError
@@ -108,8 +108,8 @@ def save_member(
         wrapped.save_pretrained(folder, state_dict=full)
         backbone.tokenizer.save_pretrained(folder)
         # the older file, whichever the backbone has: other tools read it too
-        _, preprocessor = registry.read_preprocessor(backbone.source)
-        path = folder / registry.PREPROCESSORS[-1]
+        _, preprocessor = read_preprocessor(backbone.source)
+        path = folder / PREPROCESSORS[-1]
         path.write_text(json.dumps(preprocessor, indent=2) + "\n")
     else:
         config = wrapped.peft_config["default"]
