@@ -209,3 +209,26 @@ def test_bad_files_of_a_shard_are_rows_and_the_rest_is_said(tmp_path: Path) -> N
     codes = {"member_invalid": 1, "member_ambiguous": 1, "member_duplicate": 1}
     assert (summary.rows, summary.scored, summary.unscored) == (5, 2, codes)
     assert "passed over in the tar shards: 1 hidden, 1 without an ending" in said
+
+
+def test_text_that_cannot_be_asked_marks_its_row(tmp_path: Path) -> None:
+    """Through tasks and files, where Arrow does not look; a column of paths travels on."""
+    write_images(tmp_path)
+    images = [f"images/{i}.png".encode() for i in range(3)] + [b"images/caf\xe9.png"]
+    prompts = [b"prompt 0", b"caf\xe9", "a café".encode(), b"prompt 3"]
+    raw = {"image": images, "prompt": prompts, "note": [b"\xff"] * 4}
+    columns = {}
+    for name, values in raw.items():
+        array = pa.array(values, pa.binary())
+        columns[name] = pa.Array.from_buffers(pa.string(), 4, array.buffers())
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
+    summary = run_pixels(str(tmp_path / "m.parquet"), str(tmp_path / "out"))
+    assert (summary.rows, summary.unscored) == (4, {"text_invalid": 2})
+    store = Store.of(tmp_path / "out")
+    table = pads.dataset(store.root, format="parquet").to_table()
+    assert table["error_code"].to_pylist() == [None, "text_invalid", None, "text_invalid"]
+    assert table["prompt"].to_pylist() == ["prompt 0", "caf\\xe9", "a café", "prompt 3"]
+    assert table["image"].to_pylist()[2:] == ["images/2.png", "images/caf\\xe9.png"]
+    assert table["note"].cast(pa.binary()).to_pylist() == [b"\xff"] * 4
+    again = run_pixels(str(tmp_path / "m.parquet"), str(tmp_path / "out"))
+    assert again.unscored == {"text_invalid": 2}
