@@ -204,7 +204,7 @@ def _check_tiff(data: bytes, where: str) -> None:
     """Compares the number of tiles or strips with the picture.
 
     Raises:
-        ImageDecodeError: there are far more than the picture has room for, or than can be decoded.
+        ImageDecodeError: there are fewer than the picture takes, far more, or too many to decode.
     """
     if data[:4] == b"MM\0+":  # Pillow takes it for another kind, and libtiff does not
         raise ImageDecodeError(
@@ -223,10 +223,16 @@ def _check_tiff(data: bytes, where: str) -> None:
     columns = tags.get(322, (width, 1))[0] if tiled else width
     rows = tags.get(323 if tiled else 278, (height, 1))[0] or height
     rows = rows if tiled else min(rows, height)
-    if not (width and height and columns and rows):
+    if not (width and height and columns and rows and count):
         return  # no picture: Pillow tells
     planes = tags.get(277, (1, 1))[0] if tags.get(284, (1, 1))[0] == 2 else 1
     needed = math.ceil(width / columns) * math.ceil(height / rows) * planes
+    if count < needed <= MAX_PARTS:  # the rest would be black
+        raise ImageDecodeError(
+            "image_corrupt",
+            f"{where} has {count} {kind} for {width} x {height} pixels, which takes {needed} of "
+            f"{columns} x {rows}; fetch or write it again",
+        )
     if max(count, needed) > MAX_PARTS or count > 4 * needed + 64:  # some writers leave spare ones
         raise ImageDecodeError(
             "image_corrupt",

@@ -129,6 +129,16 @@ def test_tags_of_a_tiff_that_readers_take_differently_are_refused() -> None:
     assert decode(sound).shape == (16, 16, 3)
 
 
+def test_a_tiff_without_all_its_tiles_is_no_half_picture() -> None:
+    """Before, the rest was black."""
+    for tiled, kind in ((True, "tiles"), (False, "strips")):
+        data = tiff((64, 48), (64, 16), 2, tiled=tiled)
+        assert str(failure(data)) == (
+            f"image ({len(data)} bytes) has 2 {kind} for 64 x 48 pixels, which takes 3 of 64 x 16; "
+            f"fetch or write it again"
+        )
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("tiled", [True, False])
 def test_ordinary_tiles_and_strips_are_decoded(order: str, tiled: bool) -> None:
