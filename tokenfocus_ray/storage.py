@@ -31,7 +31,13 @@ _QUERY = re.compile(r"\?\w+=")  # a "?" alone may stand in a key, as in a prompt
 _PERMISSIONS = "check its permissions, or choose another folder"
 _SPACE = "free space on its disk, or choose another"
 _IN_THE_WAY = "a file stands where a folder is needed: move it, or choose another folder"
+_CHECK = "check the path, its permissions and the disk"
+_FILES = "allow more open files (ulimit -n)"
 _REMEDIES = {
+    errno.EIO: _CHECK,
+    errno.ESTALE: _CHECK,
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
     errno.EACCES: _PERMISSIONS,
     errno.EPERM: _PERMISSIONS,
     errno.EROFS: "choose a folder on a disk that can be written to",
@@ -41,6 +47,24 @@ _REMEDIES = {
     errno.EEXIST: _IN_THE_WAY,
     errno.EISDIR: "a folder stands where a file is needed: move it, or choose another name",
 }
+
+
+def system_error(error: OSError) -> OutputError | None:
+    """The system's error in words, where a user can put it right; None for any other.
+
+    >>> print(system_error(OSError(errno.ENOSPC, "No space left on device", "scores/part.parquet")))
+    No space left on device: 'scores/part.parquet'; free space on its disk, or choose another
+
+    Args:
+        error: What was raised, by whatever opens files without a :class:`Store`.
+    """
+    if "AWS Error " in str(error):
+        return OutputError("; ".join(explain(error, s3_filesystem())))
+    remedy = _REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return None
+    where = "" if error.filename is None else f": {os.fspath(error.filename)!r}"
+    return OutputError(f"{error.strerror}{where}; {remedy}")
 
 
 def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
@@ -271,7 +295,7 @@ class Store:
         """Cause and remedy, in words, of what reading or writing raised."""
         if not self.is_local:
             return explain(error, self.filesystem)
-        remedy = "check the path, its permissions and the disk"
+        remedy = _CHECK
         if isinstance(error, OSError) and error.errno:
             remedy = _REMEDIES.get(error.errno, remedy)
         return getattr(error, "strerror", None) or str(error), remedy

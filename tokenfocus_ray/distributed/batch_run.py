@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
+from ray.data.exceptions import ExecutionTimeoutError
 
 from tokenfocus_ray.config import JobConfig
 from tokenfocus_ray.datasets.names import counted
 from tokenfocus_ray.datasets.units import Source
-from tokenfocus_ray.distributed.causes import cause_of, let_go, own_error
+from tokenfocus_ray.distributed.causes import carry_errors, cause_of, let_go, own_error
 from tokenfocus_ray.distributed.commits import Piece, publish
 from tokenfocus_ray.distributed.feeding import CommitPieces, PreparePieces, ReadPieces
 from tokenfocus_ray.distributed.guard import Attempts, Guard
@@ -100,6 +101,12 @@ class BatchRun:
                     self._pass(run)
                 while self._publish_ready() or self._publishing:
                     self._gather(wait=True)
+            except ExecutionTimeoutError as error:
+                let_go(error)
+                raise JobError(
+                    f"nothing moved for {self._job.stall_minutes:g} minutes. What is committed is "
+                    f"kept; look at the workers' logs, and launch the same command again to go on"
+                ) from error
             except ray.exceptions.RayError as error:
                 let_go(error)
                 if (own := own_error(error)) is not None:
@@ -131,6 +138,7 @@ class BatchRun:
         dataset = self._pipeline(run, units, attempts)
         context = dataset.context
         context.target_max_block_size = 1  # one piece a block
+        carry_errors(dataset)
         context.enable_progress_bars = False
         context.execution_no_progress_timeout_s = self._job.stall_minutes * 60
         blocks: Any = dataset.iter_batches(

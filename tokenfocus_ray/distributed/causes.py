@@ -5,10 +5,35 @@ from __future__ import annotations
 import gc
 import re
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ray
 
-from tokenfocus_ray.errors import UserError
+from tokenfocus_ray.errors import OutputError, UserError
+from tokenfocus_ray.storage import system_error
+
+#: Ray's own of a full disk or a full object store; a line each is long enough.
+_FULL = (ray.exceptions.OutOfDiskError, ray.exceptions.ObjectStoreFullError)
+#: What Ray adds to the text of an exception: advice about settings that we do not hand on.
+_ADVICE = re.compile(r"\n?Failed to apply UDF transform after .*", re.DOTALL)
+
+
+def carry_errors(dataset: ray.data.Dataset) -> None:
+    """Has a data set hand its tasks' errors on as they are; else they arrive as text."""
+    dataset.context.raise_original_map_exception = True
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Errors of Ray's leave as those of ours that they carry, if any."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        let_go(error)
+        if (own := own_error(error)) is not None:
+            raise own from error
+        raise
 
 
 def let_go(error: BaseException) -> None:
@@ -29,19 +54,57 @@ def let_go(error: BaseException) -> None:
 
 def cause_of(error: BaseException) -> str:
     """What Ray says first, and what it quotes last: the exception of the process that died."""
-    first, *more = f"{type(error).__name__}: {error}".strip().splitlines()
+    first, *more = _lines(error)
     last = next((line.strip() for line in reversed(more) if line.strip()), "")
     return f"{first} ({last})" if re.match(r"[\w.]+(Error|Exception): ", last) else first
 
 
 def own_error(error: BaseException | None) -> UserError | None:
-    """The error of ours that a Ray error carries, if any."""
+    """What an error says that the user can put right, as an error of ours; None if nothing.
+
+    Looks at what it was raised from, Ray's wrappers included: for an error of ours, else for one of
+    the system's, such as a full disk, wherever it was met.
+    """
+    chain = list(_chain(error))
+    for one in chain:
+        if isinstance(one, UserError):
+            return type(one)(_ADVICE.sub("", str(one)))
+    for one in chain:
+        if isinstance(one, _FULL):
+            return OutputError(
+                f"Ray's object store is full, or the disk that it spills to: {_lines(one)[0]}; "
+                f"free space there (RAY_TMPDIR says where), and launch the same command again"
+            )
+        if isinstance(one, OSError) and (own := system_error(_plain(one))) is not None:
+            return own
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was raised from; not what was being handled when it was raised."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        # Ray's wrapper is of our class too, with a trace for its text
-        if isinstance(error, UserError) and not isinstance(error, ray.exceptions.RayError):
-            # which also adds advice to the text, about settings that we do not hand on
-            return type(error)(str(error).partition("\nFailed to apply UDF transform")[0])
         seen.add(id(error))
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
-    return None
+        # Ray's wrapper is of the class of what it wraps, with a trace for its text
+        if not isinstance(error, ray.exceptions.RayTaskError):
+            yield error
+        error = _wrapped(error) or error.__cause__
+
+
+def _wrapped(error: BaseException) -> BaseException | None:
+    """What Ray's wrappers hold: a task's, Ray Train's controller's, its workers'."""
+    held = getattr(error, "cause", None) or getattr(error, "controller_failure", None)
+    failures = getattr(error, "worker_failures", None) or {}
+    found = held or next(iter(failures.values()), None)
+    return found if isinstance(found, BaseException) else None
+
+
+def _plain(error: OSError) -> OSError:
+    """Without Ray's advice, which it leaves where the file's name was."""
+    if error.errno is None or not _ADVICE.match(str(error.filename)):
+        return error
+    return OSError(error.errno, error.strerror)
+
+
+def _lines(error: BaseException) -> list[str]:
+    return f"{type(error).__name__}: {error}".strip().splitlines()

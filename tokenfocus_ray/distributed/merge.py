@@ -24,7 +24,7 @@ import ray
 
 from tokenfocus_ray.datasets.tables import RowTable, check_equal_rows
 from tokenfocus_ray.distributed.batch_run import SAY_SECONDS, Say
-from tokenfocus_ray.distributed.causes import let_go, own_error
+from tokenfocus_ray.distributed.causes import carry_errors, own_errors
 from tokenfocus_ray.distributed.commits import INPUT, JOB, part_name
 from tokenfocus_ray.distributed.identity import check_identity, check_outside, place
 from tokenfocus_ray.distributed.lease import Lease, hold, refuse_if_held
@@ -181,20 +181,16 @@ def _run(make: Any, todo: Sequence[int], say: Say) -> None:
         make, batch_size=1, batch_format="pyarrow", num_cpus=1
     )
     dataset.context.enable_progress_bars = False
+    carry_errors(dataset)
     started = said = time.monotonic()
     rows = 0
     batches: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    try:
+    with own_errors():
         for batch in batches:
             rows += sum(batch["rows"].to_pylist())
             if time.monotonic() - said > SAY_SECONDS:
                 said = time.monotonic()
                 say(f"{rows:,} rows in this launch, {rows / (said - started):,.0f} rows/s")
-    except ray.exceptions.RayError as error:
-        let_go(error)
-        if (own := own_error(error)) is not None:
-            raise own from error
-        raise
 
 
 def _count(store: Store) -> tuple[int, int]:

@@ -13,11 +13,13 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from tokenfocus_ray.distributed.causes import own_error
 from tokenfocus_ray.distributed.failures import Action, decide
 from tokenfocus_ray.distributed.feeding import CommitPieces, PreparePieces, ReadPieces
 from tokenfocus_ray.distributed.guard import Guard
 from tokenfocus_ray.distributed.pieces import codes_of, pack, unpack
 from tokenfocus_ray.distributed.stages import DIED, ScoreStage, with_errors
+from tokenfocus_ray.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +40,21 @@ class ScorePieces:
             guard: Against rows that kill the process.
         """
         self._index, self._guard = index, guard
-        self._stage = functools.partial(make(), backbone=index)
         self._head: dict[str, Any] = {}
         self._metrics = _Metrics(name)
+        self._refusal: UserError | None = None
+        try:
+            self._stage = functools.partial(make(), backbone=index)
+        except Exception as error:
+            # of an actor that cannot start the driver hears text only, and tries another
+            self._refusal = own_error(error)
+            if self._refusal is None:
+                raise
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yields one piece at a time."""
+        if self._refusal is not None:
+            raise self._refusal
         for head, table in unpack(batch):
             started, self._head = time.perf_counter(), head
             scored = self._guard(head, table, self._scored, self._died)

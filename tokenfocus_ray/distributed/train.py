@@ -27,6 +27,7 @@ import ray
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import ImageSpec, Source
 from tokenfocus_ray.config import BackboneRun, TrainConfig
+from tokenfocus_ray.distributed.causes import own_error
 from tokenfocus_ray.distributed.commits import JOB
 from tokenfocus_ray.distributed.failures import Action
 from tokenfocus_ray.distributed.identity import check_identity, check_outside, place
@@ -444,6 +445,8 @@ def _fit_member(job: MemberJob, base: str) -> None:
 
 def _cause(error: BaseException) -> str:
     """The innermost reason, on one line."""
+    if (own := own_error(error)) is not None:
+        return f"{type(own).__name__}: {own}"
     inner = innermost(error)
     lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
     return f"{type(inner).__name__}: {lines[-1] if lines else ''}"

@@ -33,6 +33,7 @@ from tokenfocus_ray.datasets.schemas import unified
 from tokenfocus_ray.datasets.sources import File, footer
 from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE, TextOptions
 from tokenfocus_ray.datasets.text_tables import read_small
+from tokenfocus_ray.distributed.causes import carry_errors, own_errors
 from tokenfocus_ray.distributed.stages import PrepareStage
 from tokenfocus_ray.errors import ManifestError, RowError
 from tokenfocus_ray.scoring.fetch import fetch
@@ -225,7 +226,10 @@ def prepare_samples(
     groups: list[Any] = samples["group"].to_pylist()
     make_bags(groups, config.bags)  # too few prompts: said before an image is read
     inspect = _Inspect(manifest.columns, tuple(specs), manifest.base, store.child("images"))
-    seen = {row["row"]: row for row in _with_images(manifest, samples, inspect).take_all()}
+    dataset = _with_images(manifest, samples, inspect)
+    carry_errors(dataset)
+    with own_errors():
+        seen = {row["row"]: row for row in dataset.take_all()}
     decoded = [row for row in samples.to_pylist() if seen[row["row"]]["code"] is None]
     sizes = {r["row"]: (seen[r["row"]]["width"], seen[r["row"]]["height"]) for r in decoded}
     for number, error in unaskable(config, decoded, sizes).items():
@@ -425,6 +429,7 @@ class StepSharding(ray.train.DataConfig):
                 options = self._resolve_execution_options(name)
                 options.preserve_order = True
                 mine.context.execution_options = options
+                carry_errors(mine)
                 shard[name] = mine.iterator()
         return shards
 
