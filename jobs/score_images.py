@@ -12,13 +12,13 @@ import os
 import sys
 from pathlib import Path
 
+from tokenfocus_ray.cli.ends import run
 from tokenfocus_ray.config import load_score_config
 from tokenfocus_ray.distributed.batch import score_manifest
-from tokenfocus_ray.errors import TokenFocusError
 
 
 def main() -> int:
-    """Runs the job; 2 where the user can put it right."""
+    """Runs the job; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("manifest", nargs="+")
     parser.add_argument("--config", default=str(Path(__file__).with_suffix(".yaml")))
@@ -27,14 +27,13 @@ def main() -> int:
     parser.register("type", None, os.path.expanduser)  # also of --out=~/x
     args = parser.parse_args()
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job was submitted to
-    try:
+
+    def score() -> None:
         config, job = load_score_config(args.config)
         retry = args.retry_unscored
         print(score_manifest(args.manifest, args.out, config, job=job, retry_unscored=retry).line())
-    except TokenFocusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return run(score, goes_on=True)
 
 
 if __name__ == "__main__":

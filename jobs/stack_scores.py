@@ -12,14 +12,14 @@ import os
 import sys
 from pathlib import Path
 
+from tokenfocus_ray.cli.ends import run
 from tokenfocus_ray.cli.stack import stack
 from tokenfocus_ray.config import StackConfig
 from tokenfocus_ray.distributed.merge import merge_scores
-from tokenfocus_ray.errors import TokenFocusError
 
 
 def main() -> int:
-    """Runs the job; 2 where the user can put it right."""
+    """Runs the job; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("scores", nargs="+")
     parser.add_argument("--labels", required=True, help="human labels of some of the rows")
@@ -28,14 +28,13 @@ def main() -> int:
     parser.register("type", None, os.path.expanduser)  # also of --out=~/x
     args = parser.parse_args()
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job was submitted to
-    try:
+
+    def stack_and_merge() -> None:
         config = StackConfig.parse(StackConfig.load_values(args.config), args.config)
         stack(args.scores, args.labels, config=config, out=(bundle := f"{args.out}/ensemble"))
         print(merge_scores(args.scores, f"{args.out}/scores", bundle).line())
-    except TokenFocusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return run(stack_and_merge, goes_on=True)
 
 
 if __name__ == "__main__":

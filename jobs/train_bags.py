@@ -12,25 +12,24 @@ import os
 import sys
 from pathlib import Path
 
+from tokenfocus_ray.cli.ends import run
 from tokenfocus_ray.cli.train import run_train
 from tokenfocus_ray.config import TrainConfig
-from tokenfocus_ray.errors import TokenFocusError
 
 
 def main() -> int:
-    """Runs the job; 2 where the user can put it right."""
+    """Runs the job; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", default=str(Path(__file__).with_suffix(".yaml")))
     parser.add_argument("--out", required=True, help="folder that every node reaches, or s3://")
     parser.register("type", None, os.path.expanduser)  # also of --out=~/x
     args = parser.parse_args()
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job was submitted to
-    try:
+
+    def train() -> None:
         run_train(TrainConfig.parse(TrainConfig.load_values(args.config), args.config), args.out)
-    except TokenFocusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return run(train, goes_on=True)
 
 
 if __name__ == "__main__":

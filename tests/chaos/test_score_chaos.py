@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.support.processes import driver, end, titled, wait_for
+from tests.support.processes import driver, end, stop, titled, wait_for
 from tests.support.proxy import faulty_proxy
 from tests.support.s3 import S3Server
 from tokenfocus_ray.config import JobConfig, ScoringConfig
@@ -35,6 +36,7 @@ ROWS, COMMIT_ROWS = 96, 4
 JOB = JobConfig(commit_rows=COMMIT_ROWS)
 #: Actors that score, as their processes are titled.
 SCORER = "ray::MapWorker(MapBatches(ScorePieces))"
+STOPPED = "stopped; launch the same command again to go on"
 
 
 @dataclass(frozen=True)
@@ -94,16 +96,20 @@ def arguments(undisturbed: Undisturbed, folder: Path) -> list[str]:
 
 
 def test_a_driver_killed_five_times(undisturbed: Undisturbed, tmp_path: Path) -> None:
-    """SIGKILL at seeded points; what was committed is not written again."""
+    """At seeded points, also by the signals that ask; what was committed is not written again."""
     out, command = tmp_path / "out", arguments(undisturbed, tmp_path)
     points = random.Random(5)
     before: dict[Path, int] = {}
-    for _ in range(5):
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGKILL):
         wanted = len(before) + points.randint(1, 4)
         with driver(command, tmp_path) as process:
             wait_for(lambda n=wanted: len(commits(out)) >= n or process.poll() is not None)  # type: ignore[misc]
             assert process.poll() is None, (tmp_path / "output.txt").read_text()[-3000:]
-            end(psutil.Process(process.pid))
+            if number == signal.SIGKILL:
+                end(psutil.Process(process.pid))
+            else:
+                assert stop(process, number) == 128 + number
+                assert (tmp_path / "output.txt").read_text().splitlines()[-1] == STOPPED
         after = {path: path.stat().st_mtime_ns for path in commits(out)}
         assert after.items() >= before.items()
         before = after

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import threading
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from tests.support.processes import driver, end, titled, wait_for
+from tests.support.processes import driver, end, stop, titled, wait_for
 from tests.support.train import (
     BACKBONE,
     MEMBERS,
@@ -98,12 +99,18 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(reference: Reference, tmp_p
 
 
 def test_a_killed_driver_is_launched_again(reference: Reference, tmp_path: Path) -> None:
-    """SIGKILL after the first member, in the middle of the second; then the same command."""
+    """Asked to end as it starts; SIGKILL in the middle of the second member; then once more."""
     config = small_config("data/train.parquet", parallel=1, checkpoint_steps=1)
     shutil.copytree(reference.data.parent, tmp_path / "data")
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     out = tmp_path / "run"
     command = ["train", "--config", "train.yaml", "--out", "run"]
+    with driver(command, tmp_path) as process:
+        text = tmp_path / "output.txt"
+        wait_for(lambda: f"{FIRST}: starts" in text.read_text() or process.poll() is not None)
+        assert stop(process, signal.SIGTERM) == 143, text.read_text()[-3000:]
+    assert text.read_text().splitlines()[-1] == "stopped; launch the same command again to go on"
+    assert not (out / "members" / FIRST / "member.json").exists()
     with driver(command, tmp_path) as process:
         wait_for(lambda: steps_saved(out, SECOND) or process.poll() is not None)
         assert process.poll() is None, (tmp_path / "output.txt").read_text()[-3000:]

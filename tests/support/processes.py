@@ -74,6 +74,22 @@ def end(process: psutil.Process) -> None:
     psutil.wait_procs(alive, timeout=30)
 
 
+def stop(process: subprocess.Popen[str], number: int, seconds: float = 60.0) -> int:
+    """Sends a process a signal, once; returns its exit code when nothing that it started is left.
+
+    Args:
+        process: Which.
+        number: Of the signal.
+        seconds: How long to wait.
+    """
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    code = process.wait(timeout=seconds)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive, [other.cmdline() for other in alive]
+    return code
+
+
 def titled(title: str, root: int | None = None) -> list[psutil.Process]:
     """Processes whose title starts so: of those that ``root`` started, or of all."""
     every = psutil.Process(root).children(recursive=True) if root else psutil.process_iter()

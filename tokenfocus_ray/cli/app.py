@@ -10,7 +10,11 @@ import typer
 from typer.core import TyperCommand
 
 from tokenfocus_ray import __version__
-from tokenfocus_ray.errors import ConfigError, TokenFocusError
+from tokenfocus_ray.cli.ends import run
+from tokenfocus_ray.errors import ConfigError
+
+#: Commands that go on where they ended when they are launched again.
+GOING_ON = (["score"], ["train"], ["merge"], ["demo"])
 
 app = typer.Typer(
     help="Scores how well generated images follow their prompts (TokenFocus-VQA on Ray).",
@@ -206,9 +210,9 @@ def evaluate(
     json: Annotated[str | None, typer.Option(help="Also write the report to this file.")] = None,
 ) -> None:
     """Measure how well scores follow human labels, with intervals and comparisons."""
-    from tokenfocus_ray.cli.evaluate import evaluate as run
+    from tokenfocus_ray.cli.evaluate import evaluate as run_evaluate
 
-    run(
+    run_evaluate(
         scores, labels, json, table=table, target=target, group=group, column=column,
         against=against, label_range=label_range, plots=plots,
     )  # fmt: skip
@@ -254,7 +258,7 @@ def stack(
     seeds: Annotated[int, typer.Option(min=1, help="Rounds of outer folds.")] = 5,
 ) -> None:
     """Stack columns of scores to one that follows human labels, and say how well it does."""
-    from tokenfocus_ray.cli.stack import stack as run
+    from tokenfocus_ray.cli.stack import stack as run_stack
     from tokenfocus_ray.config import StackConfig
 
     config = StackConfig.parse(
@@ -262,7 +266,7 @@ def stack(
          "folds": folds, "seeds": seeds},
         "options",
     )  # fmt: skip
-    run(
+    run_stack(
         scores or [], labels, table, target=target, features=features or [], group=group,
         config=config, out=out, json_out=json,
     )  # fmt: skip
@@ -323,12 +327,8 @@ def _pairs(items: list[str], option: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Runs the command; errors of the user's end in one message and exit code 2."""
-    try:
-        app()
-    except TokenFocusError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
-        sys.exit(2)
+    """Runs the command; :mod:`~tokenfocus_ray.cli.ends` says how it ends."""
+    sys.exit(run(app, goes_on=sys.argv[1:2] in GOING_ON))
 
 
 if __name__ == "__main__":

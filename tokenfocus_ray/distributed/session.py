@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import psutil
 import ray
+
+from tokenfocus_ray.distributed.cluster import join
+from tokenfocus_ray.errors import JobError
 
 #: Fewest logical CPUs of a local session. Readers, decoders, scorers and writers each hold a share
 #: at the same time; with fewer, a pipeline can wait for itself for ever.
@@ -19,24 +25,101 @@ def ray_session() -> Iterator[None]:
     """Connects to the cluster that ``RAY_ADDRESS`` names, to a session already open, or starts one.
 
     A session that was started here is shut down at the end.
+
+    Raises:
+        ConfigError: no cluster answers at ``RAY_ADDRESS``, or it does not let us in.
+        JobError: Ray does not start on this machine.
     """
     if ray.is_initialized():
         yield
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING, log_to_driver=False)
-    else:
+    _quieten()
+    address = os.environ.get("RAY_ADDRESS", "")
+    is_local = address in ("", "local")
+    before = _processes()
+    try:
+        with _own_handler():
+            if is_local:
+                _start()
+            else:
+                join(address)
+        yield
+    except Exception:
+        raise
+    except BaseException:  # stopped, perhaps while it started: then no process waits for another
+        started = _processes() - before if is_local else set()
+        ray.shutdown()
+        _, alive = psutil.wait_procs(started, timeout=3)
+        for process in alive:
+            with suppress(psutil.Error):
+                process.kill()
+        raise
+    finally:
+        ray.shutdown()
+
+
+def _start() -> None:
+    """Starts Ray on this machine."""
+    try:
         # uv's or make's environment is the workers' environment: no packaging of the folder
         ray.init(
+            address="local",  # else one of `ray start` would be joined, or refuse num_cpus
             num_cpus=max(LOCAL_CPUS, os.cpu_count() or 1),
             include_dashboard=False,
             logging_level=logging.WARNING,
             log_to_driver=False,
         )
+    except OSError:
+        raise  # a full disk and the like have words of their own
+    except Exception as error:
+        raise JobError(
+            f"Ray did not start on this machine: {' '.join(str(error).split())[:400]} Launch the "
+            f"same command again once the machine is less busy, or has more memory or disk"
+        ) from error
+
+
+def _processes() -> set[psutil.Process]:
+    """What this process started, and what that did."""
+    return set(psutil.Process().children(recursive=True))
+
+
+@contextmanager
+def _own_handler() -> Iterator[None]:
+    """Keeps a handler of SIGTERM that is there, which Ray replaces twice.
+
+    Its own of Python ends with 15; the one of its C++ writes a dump and aborts after 3 seconds, in
+    which a job does not always shut down.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
     try:
         yield
+    except SystemExit as end:
+        if end.code == signal.SIGTERM:  # it came while Ray started
+            handler(signal.SIGTERM, None)
+        raise
     finally:
-        ray.shutdown()
+        signal.signal(signal.SIGTERM, handler)
+        signal.alarm(0)
+
+
+def _quieten() -> None:
+    """Leaves Ray Data's lines to its log file, except for warnings.
+
+    Of an error it prints hundreds, several times over, before whoever runs the job can say what
+    was wrong.
+    """
+    import ray.data  # sets up its logger
+
+    for handler in logging.getLogger(ray.data.__name__).handlers:
+        if isinstance(handler, logging.StreamHandler) and _is_warning not in handler.filters:
+            handler.addFilter(_is_warning)
+
+
+def _is_warning(record: logging.LogRecord) -> bool:
+    return record.levelno == logging.WARNING
 
 
 def cluster_gpus() -> int:
