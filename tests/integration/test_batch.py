@@ -182,7 +182,7 @@ def test_every_bad_row_leaves_with_a_reason(tmp_path: Path) -> None:
     summary = score_manifest(
         str(tmp_path / "manifest.csv"), str(tmp_path / "out"), CONFIG, mapping={"image_uri": "file"}
     )
-    out = pd.read_parquet(tmp_path / "out").set_index("row").sort_index()
+    out = pd.read_parquet(tmp_path / "out").astype({"row": int}).set_index("row").sort_index()
     assert list(out.index) == list(range(len(rows)))
     expected = [
         broken.get(r["file"]) or prompts.get(r["prompt"]) or elements.get(r.get("elements", ""))
