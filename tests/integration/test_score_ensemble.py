@@ -67,11 +67,12 @@ def ensemble() -> Ensemble:
 
 @pytest.fixture(scope="module")
 def manifest(benchmark_folder: Path) -> Path:
-    """Six images, one of them broken, one twice under one id, and a column of another tool."""
+    """Six images, one of them broken, one twice under one id, and columns of other tools."""
     path = benchmark_folder / "ensemble.parquet"
     table = pq.read_table(benchmark_folder / "test.parquet").slice(0, 6)
     table = pa.concat_tables([table, table.slice(2, 1)])
     table = table.append_column(CLIP, pa.array([0.1, None, 0.3, -0.4, 0.5, 0.6, 0.7]))
+    table = table.append_column("score_low", pa.array(list("ABCDEFG")))
     uris: list[Any] = table["image_uri"].to_pylist()
     uris[4] = "nowhere.png"
     index = table.column_names.index("image_uri")
@@ -97,6 +98,7 @@ def test_in_the_job_or_afterwards(ensemble: Ensemble, manifest: Path, tmp_path: 
     found = pq.read_table(tmp_path / "out")
     assert found.column_names == expected.column_names
     assert set(ENSEMBLE_COLUMNS) < set(found.column_names)
+    assert found["input_score_low"].to_pylist() == list("ABCDEFG")
     assert repr(found.to_pylist()) == repr(expected.to_pylist())
     row: dict[str, Any] = found.slice(6, 1).to_pylist()[0]
     assert row["error_code"] == "duplicate_id"

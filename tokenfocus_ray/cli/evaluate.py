@@ -171,7 +171,7 @@ def read_parquet(
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """The same with text as text, however it is stored: Arrow cannot search every kind of it."""
+    """The same with text as text, however it is stored: Arrow cannot search or take views."""
     import pyarrow as pa
 
     for index, field in enumerate(schema):
@@ -180,6 +180,8 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
             kind = kind.value_type
         if pa.types.is_string_view(kind):
             kind = pa.string()
+        elif pa.types.is_binary_view(kind):
+            kind = pa.binary()
         schema = schema.set(index, field.with_type(kind))
     return schema
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -176,7 +176,9 @@ def _write_part(store: Store, part: int, pieces: Sequence[Piece], duplicates: An
         table = pa.concat_tables([t.replace_schema_metadata(None) for _, t in group])
         stop = start + table.num_rows
         here = duplicates[(start <= duplicates) & (duplicates < stop)] - start
-        table = _without_duplicates(table, here.tolist(), f"{part}-", start)
+        about = group[0][1].schema.metadata or {}
+        merged = ENSEMBLE_COLUMNS if b"tokenfocus.ensemble" in about else {}
+        table = _without_duplicates(table, here.tolist(), f"{part}-", start, merged)
         if writer is None:
             schema = table.schema.with_metadata(group[0][1].schema.metadata)
             writer = pq.ParquetWriter(sink, schema, compression="zstd")
@@ -203,7 +205,13 @@ def _groups(commits: Store, pieces: Sequence[Piece]) -> Iterator[list[tuple[Piec
         yield group
 
 
-def _without_duplicates(table: pa.Table, rows: Sequence[int], prefix: str, start: int) -> pa.Table:
+def _without_duplicates(
+    table: pa.Table,
+    rows: Sequence[int],
+    prefix: str,
+    start: int,
+    merged: Mapping[str, pa.DataType],
+) -> pa.Table:
     """Gives rows whose id came before ids of their own; those with a score lose it.
 
     A row that failed keeps its own reason, which is what its reader needs to know.
@@ -235,7 +243,7 @@ def _without_duplicates(table: pa.Table, rows: Sequence[int], prefix: str, start
     nothing = [[math.nan] * len(v) for v in lists]
     values["element_scores"] = pa.array(nothing, SCORE_SCHEMA.field("element_scores").type)
     unknown = [[None] * len(v) for v in lists]
-    for name, kind in ENSEMBLE_COLUMNS.items():
+    for name, kind in merged.items():  # without an ensemble they are the input's
         if name in table.column_names:
             of_elements = unknown if name == "element_present" else nothing
             values[name] = (

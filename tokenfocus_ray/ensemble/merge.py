@@ -244,7 +244,7 @@ def _freed(table: pa.Table, wanted: Collection[str]) -> pa.Table:
 
 def _with(table: pa.Table, new: Mapping[str, Any], about: Mapping[str, str]) -> pa.Table:
     if _ENSEMBLE not in (table.schema.metadata or {}):  # so they are not an earlier ensemble's
-        table = _freed(table, [name for name in ENSEMBLE_COLUMNS if name in new])
+        table = _freed(table, ENSEMBLE_COLUMNS)
     for name, values in new.items():
         if name in table.column_names:
             index = table.column_names.index(name)

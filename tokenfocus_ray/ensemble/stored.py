@@ -160,11 +160,11 @@ def check_arrays(name: str, stack: Mapping[str, Any], arrays: Arrays) -> None:
     _require((np.abs(each["sign"]) == 1).all(), f"{scaler}.sign", "is not 1 or -1")
     _require((each["scale"] > 0).all(), f"{scaler}.scale", "is not above 0")
     _require((each["low"] <= each["high"]).all(), f"{scaler}.low", "is above high")
-    _require((np.diff(quantiles_KQ) >= 0).all(), f"{scaler}.quantiles", "does not rise")
+    _require(_rises(quantiles_KQ), f"{scaler}.quantiles", "does not rise")
     x_B = _array(arrays, f"{name}.calibrator.x", (None,))
     y_B = _array(arrays, f"{name}.calibrator.y", x_B.shape)
-    _require(len(x_B) > 0 and (np.diff(x_B) > 0).all(), f"{name}.calibrator.x", "does not rise")
-    _require((np.diff(y_B) >= 0).all(), f"{name}.calibrator.y", "falls")
+    _require(len(x_B) > 0 and _rises(x_B), f"{name}.calibrator.x", "does not rise")
+    _require(_rises(y_B), f"{name}.calibrator.y", "does not rise")
     for part in stack["weights"]:
         _check_part(part, f"{name}.parts.{part}", arrays, width)
 
@@ -214,6 +214,11 @@ def _array(
         raise Broken(f"{name} has the shape {list(found.shape)}, wanted {wanted}")
     _require(np.isfinite(found).all(), name, "holds NaN or infinity")
     return found
+
+
+def _rises(values: NDArray[Any]) -> bool:
+    """Along the last axis, but for rounding."""
+    return bool((np.diff(values) >= -1e-9 * np.abs(values).max(initial=0.0)).all())
 
 
 def _require(good: Any, name: str, what: str) -> None:

@@ -193,6 +193,24 @@ def test_a_failed_row_with_a_repeated_id_keeps_its_own_reason(tmp_path: Path) ->
     assert all(math.isnan(r["score"]) for r in rows)
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_repeated_row_keeps_input_columns_of_an_ensembles_names(
+    tmp_path: Path, merged: bool
+) -> None:
+    """They are the ensemble's where the metadata name one, and the input's elsewhere."""
+    values = pa.array([1.5, 2.5], pa.float32()) if merged else pa.array(["low", "lower"])
+    table = scored("a", "a").append_column("score_low", values)
+    if merged:
+        table = table.replace_schema_metadata({"tokenfocus.ensemble": "0f"})
+    ledger = Ledger(Store.of(tmp_path), [unit(0, 2)])
+    commit(ledger, 0, 0, True, table)
+    assert publish_next(ledger) == [1]
+    found = pq.read_table(tmp_path / "part-00000.parquet")
+    assert found["error_code"].to_pylist() == [None, "duplicate_id"]
+    expected = [1.5, math.nan] if merged else ["low", "lower"]
+    assert repr(found["score_low"].to_pylist()) == repr(expected)
+
+
 def test_rows_that_a_store_did_not_hand_out_are_scored_again(tmp_path: Path) -> None:
     """Only they; the rest of their piece is kept, and stays in its place."""
     store, units = Store.of(tmp_path), [unit(0, 5)]

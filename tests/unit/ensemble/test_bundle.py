@@ -236,7 +236,7 @@ def test_a_bundle_whose_json_is_none_is_refused(made: Path, tmp_path: Path, text
         ("total.scaler.quantiles", lambda a: -a, "total.scaler.quantiles does not rise"),
         ("total.scaler.quantiles", lambda a: a[:, 0], "total.scaler.quantiles has the shape [4], "
          "wanted 4 x any"),
-        ("total.calibrator.x", lambda a: a * 0, "total.calibrator.x does not rise"),
+        ("total.calibrator.x", lambda a: a[::-1], "total.calibrator.x does not rise"),
         ("total.calibrator.y", lambda a: a[1:], "total.calibrator.y has the shape ["),
         ("total.parts.ridge.weights", lambda a: a * np.inf, "total.parts.ridge.weights holds NaN "
          "or infinity"),

@@ -213,7 +213,8 @@ def test_input_columns_under_the_names_of_new_ones_are_kept() -> None:
     assert merged.select(NEW).equals(plain.select(NEW))
     assert merge(fitted(), {"t": merged}).column_names == merged.column_names
     only_total = merge(Ensemble(fitted().total), {"t": table})
-    assert only_total["element_low"].to_pylist() == given["element_low"]
+    assert only_total["input_element_low"].to_pylist() == given["element_low"]
+    assert "element_low" not in only_total.column_names
 
 
 def test_any_table() -> None:
