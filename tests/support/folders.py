@@ -190,14 +190,36 @@ def save_adapter(
     Returns:
         The folder.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
+
+    # init_lora_weights=False: peft's own start has B = 0, which would change no score
+    config = LoraConfig(
+        r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False, task_type=task_type
+    )
+    return save_kind(backbone, folder, seed, config, noise=0.0)
+
+
+def save_kind(backbone: str, folder: Path, seed: int, config: Any, noise: float = 0.05) -> str:
+    """Writes a peft adapter of any kind, its start moved at random.
+
+    Args:
+        backbone: Folder of the model it is for.
+        folder: Where it is written.
+        seed: Of its weights.
+        config: peft's configuration.
+        noise: Standard deviation of what is added to what would be trained.
+
+    Returns:
+        The folder.
+    """
+    from peft import get_peft_model
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: Any = transformers.AutoModelForImageTextToText.from_pretrained(backbone)
-        # init_lora_weights=False: peft's own start has B = 0, which would change no score
-        config = LoraConfig(
-            r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False, task_type=task_type
-        )
-        get_peft_model(model, config).save_pretrained(folder)
+        wrapped = get_peft_model(model, config)
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad and noise:
+                parameter.data += noise * torch.randn_like(parameter)
+        wrapped.save_pretrained(folder)
     return str(folder)

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tokenfocus_ray.backbones.base import Backbone
+from tokenfocus_ray.backbones.adapter_files import (
+    PICKLED,
+    WEIGHTS,
+    check_names,
+    put_in_form,
+    same_name,
+    stored_names,
+    weights_of,
+)
+from tokenfocus_ray.backbones.adapter_kinds import ADAPTER_CONFIG, check_kinds, read_adapter_config
+from tokenfocus_ray.backbones.base import Backbone, Source
 from tokenfocus_ray.errors import AdapterError
 from tokenfocus_ray.storage import Store
 
+logger = logging.getLogger(__name__)
+
 #: Parts before the decoder: an adapter on one of them has image features of its own.
 VISION_PARTS = (".visual.", ".vision_tower.", ".multi_modal_projector.")
-WEIGHTS = "adapter_model.safetensors"
-REQUIRED = ("adapter_config.json", WEIGHTS)
+#: What peft itself puts into the names of tensors.
+PEFT_PARTS = frozenset(("base_layer", "base_model", "modules_to_save", "original_module"))
 #: Written beside a trained adapter: for which backbone, and how it was taught to be asked.
 RECORD = "tokenfocus.json"
 
@@ -41,37 +55,55 @@ def local_adapters(adapters: Mapping[str, str]) -> Iterator[dict[str, str]]:
 def _copy(name: str, folder: str, target: Path) -> str:
     store = Store.of(folder)
     target.mkdir()
-    for file in (*REQUIRED, RECORD):
-        try:
+    for file in (ADAPTER_CONFIG, WEIGHTS, PICKLED, RECORD):
+        if file == PICKLED and (target / WEIGHTS).exists():
+            continue
+        with suppress(FileNotFoundError):
             (target / file).write_bytes(store.read_bytes(file))
-        except FileNotFoundError as error:
-            if file in REQUIRED:
-                raise _missing(name, file, folder) from error
+    _check_files(name, target, folder)
     return str(target)
 
 
-def _missing(name: str, file: str, folder: str) -> AdapterError:
-    return AdapterError(
-        f"adapter {name!r}: {file!r} is missing in {folder!r}; give a folder that peft's "
-        f"save_pretrained wrote"
-    )
+def _check_files(name: str, local: Path, folder: str) -> None:
+    there = (local / ADAPTER_CONFIG).is_file(), weights_of(local) is not None
+    for file, found in zip((ADAPTER_CONFIG, WEIGHTS), there, strict=True):
+        if not found:
+            raise AdapterError(
+                f"adapter {name!r}: {file!r} is missing in {folder!r}; give a folder that peft's "
+                f"save_pretrained wrote"
+            )
 
 
-def check_adapters(adapters: Mapping[str, str]) -> None:
-    """Checks names and files without loading anything.
+def adapter_hash(folder: str) -> str:
+    """Hash of an adapter's weights, wherever they lie."""
+    store = Store.of(folder)
+    try:
+        data = store.read_bytes(WEIGHTS)
+    except FileNotFoundError:
+        data = store.read_bytes(PICKLED)
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def check_adapters(adapters: Mapping[str, str], source: Source) -> None:
+    """Checks names, files and kinds without loading the backbone.
 
     Args:
-        adapters: Member name -> folder.
+        adapters: Member name -> local folder.
+        source: The backbone that they are to be loaded onto.
 
     Raises:
-        AdapterError: a name cannot be used, or a file is missing.
+        AdapterError: a name cannot be used, a file is missing or cannot be read, or the adapter is
+            of a kind that would score wrongly.
     """
+    configs = {}
     for name, folder in adapters.items():
         if not name or "." in name:
             raise AdapterError(f"member name {name!r} is empty or has a dot; rename the member")
-        for file in REQUIRED:
-            if not (Path(folder) / file).is_file():
-                raise _missing(name, file, folder)
+        _check_files(name, Path(folder), folder)
+        configs[name] = read_adapter_config(name, folder)
+    check_kinds(configs, adapters)
+    for name, folder in adapters.items():
+        check_names(name, Path(folder), configs[name], source.family, source.name)
 
 
 def check_taught(
@@ -117,30 +149,38 @@ def load_adapters(backbone: Backbone, adapters: Mapping[str, str]) -> None:
     Args:
         backbone: A loaded backbone without adapters.
         adapters: Member name -> folder with ``adapter_config.json`` and
-            ``adapter_model.safetensors``.
+            ``adapter_model.safetensors`` (or ``.bin``).
 
     Raises:
         AdapterError: a folder or file is missing, a name cannot be used, or the adapter was made
-            for another backbone.
+            for another backbone or is of a kind that would score wrongly.
     """
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import SafetensorError, safe_open
+    with tempfile.TemporaryDirectory(prefix="tokenfocus-") as copies:
+        _load(backbone, adapters, Path(copies))
 
-    check_adapters(adapters)
+
+def _load(backbone: Backbone, adapters: Mapping[str, str], copies: Path) -> None:
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import SafetensorError
+
+    check_adapters(adapters, backbone.source)
+    _check_member_names(adapters, backbone)
     wrapped: PeftModel | None = None
-    for name, folder in adapters.items():
+    for i, (name, folder) in enumerate(adapters.items()):
         _check_family(name, folder, backbone)
         try:
-            with safe_open(Path(folder) / WEIGHTS, framework="pt") as file:
-                stored = set(file.keys())
+            local = put_in_form(name, folder, backbone.source.family, copies / str(i))
+            stored = set(stored_names(name, Path(local)))
             if wrapped is None:
-                wrapped = PeftModel.from_pretrained(backbone.model, folder, adapter_name=name)
+                wrapped = PeftModel.from_pretrained(backbone.model, local, adapter_name=name)
             else:
-                wrapped.load_adapter(folder, adapter_name=name)
+                wrapped.load_adapter(local, adapter_name=name)
             # peft looks for the backbone's vocabulary there, and at the hub where there is none
             wrapped.peft_config[name].base_model_name_or_path = backbone.source.location
             known = set(get_peft_model_state_dict(wrapped, adapter_name=name))
-        except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
+        except AdapterError:
+            raise
+        except (ValueError, TypeError, RuntimeError, KeyError, OSError, SafetensorError) as error:
             cause = "; ".join(line.strip() for line in str(error).splitlines()[:2])
             raise AdapterError(
                 f"adapter {name!r} from {folder!r} does not fit backbone "
@@ -158,13 +198,35 @@ def load_adapters(backbone: Backbone, adapters: Mapping[str, str]) -> None:
         backbone.adopt(wrapped, tuple(adapters))
 
 
+def _check_member_names(adapters: Mapping[str, str], backbone: Backbone) -> None:
+    """Peft tells members apart by their names in keys, so a name that keys have anyway mixes them.
+
+    A member named lora_A scores wrongly, without a word from peft.
+    """
+    keys = set(backbone.model.state_dict())
+    for name, folder in adapters.items():
+        keys.update(stored_names(name, Path(folder)))
+    parts = {part for key in keys for part in key.split(".")} | PEFT_PARTS
+    if taken := parts & set(adapters):
+        raise AdapterError(
+            f"member name {min(taken)!r} is also a part of the names of tensors; rename the member"
+        )
+
+
 def _check_family(name: str, folder: str, backbone: Backbone) -> None:
     """Families name and may shape their decoders alike, so the tensors do not tell them apart."""
-    path = Path(folder) / "adapter_config.json"
-    try:
-        made_for = (json.loads(path.read_text())["auto_mapping"] or {})["base_model_class"]
-    except (OSError, ValueError, KeyError):
-        return  # peft records it where the adapter has no task type
+    config = read_adapter_config(name, folder)
+    mapping = config.get("auto_mapping")
+    made_for = mapping.get("base_model_class") if isinstance(mapping, Mapping) else None
+    if made_for is None:  # peft records it where the adapter has no task type
+        base = config.get("base_model_name_or_path")
+        if base and not same_name(str(base), backbone.source.name):
+            logger.warning(
+                "adapter %r from %r says that it was made for %r; it is loaded onto %r, and "
+                "nothing else tells whether it is the same backbone",
+                name, folder, base, backbone.source.name,
+            )  # fmt: skip
+        return
     if made_for != backbone.auto_class:
         raise AdapterError(
             f"adapter {name!r} from {folder!r} was made for another backbone than "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
@@ -10,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import ImageSpec, Source
-from tokenfocus_ray.backbones.lora import WEIGHTS, check_adapters, check_taught, local_adapters
+from tokenfocus_ray.backbones.lora import (
+    adapter_hash,
+    check_adapters,
+    check_taught,
+    local_adapters,
+)
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.distributed.identity import difference
 from tokenfocus_ray.errors import ConfigError
@@ -132,16 +136,10 @@ def scoring_identity(config: ScoringConfig, source: Source | None = None) -> dic
     for name in ("total_levels", "element_levels"):  # questions name them in their order
         values[name] = [list(pair) for pair in values[name].items()]
     adapters = values.pop("adapters")
-    values |= {f"adapters.{name}": _content(folder) for name, folder in adapters.items()}
+    values |= {f"adapters.{name}": adapter_hash(folder) for name, folder in adapters.items()}
     values["weights"] = (source or registry.resolve(config.backbone, config.revision)).revision
     values["template"] = PromptTemplate(structure=config.structure).fingerprint()
     return values
-
-
-def _content(adapter: str) -> str:
-    """Hash of an adapter's weights, wherever they lie."""
-    data = Store.of(adapter).read_bytes(WEIGHTS)
-    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def check_scorer(config: ScoringConfig, source: Source) -> ImageSpec:
@@ -159,7 +157,7 @@ def check_scorer(config: ScoringConfig, source: Source) -> ImageSpec:
     """
     spec = registry.image_spec(source, config.max_visual_tokens)
     with local_adapters(config.adapters) as folders:
-        check_adapters(folders)
+        check_adapters(folders, source)
         check_taught(folders, config.backbone, asked(config))
     _, tokenizer = registry.load_text(source)
     context = registry.family_class(source.family).markup.before_answer

@@ -113,6 +113,21 @@ def test_first_adapter_that_does_not_fit_is_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("member", ["lora_A", "bias", "0", "base_layer"])
+def test_a_member_named_like_a_part_of_a_tensor_s_name_is_refused(
+    member: str, tmp_path: Path
+) -> None:
+    """peft would take tensors of others for its own; with lora_A scores differ in silence."""
+    name = TINY[1]
+    folder = save_adapter(build(name, tmp_path), tmp_path / "adapter", 1, LANGUAGE)
+    backbone = registry.load(registry.resolve(name), device="cpu", dtype=torch.float32)
+    with pytest.raises(AdapterError) as caught:
+        load_adapters(backbone, {"bag0": folder, member: folder})
+    assert str(caught.value) == (
+        f"member name {member!r} is also a part of the names of tensors; rename the member"
+    )
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_adapter_of_a_built_in_backbone_is_not_looked_up_at_the_hub(
     name: str, tmp_path: Path
