@@ -211,6 +211,31 @@ def test_a_quote_that_swallows_rows_is_refused_by_line(
     assert str(caught.value) == f"{path}: cannot be read as {suffix[1:]}: {problem}; {REMEDY}"
 
 
+@pytest.mark.parametrize(
+    ("prompts", "problem"),
+    [
+        (["a", '"b', "c", "d"], "line 3: a quote opens in this row and never closes"),
+        (
+            ["a", '"b', 'c"', "d"],
+            "line 3: a quote that opens here closes on line 4, so that 2 lines that look like rows "
+            "would be one",
+        ),
+    ],
+    ids=["never closed", "closed at an end"],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_quote_in_the_last_column_is_refused_too(
+    prompts: list[str], problem: str, suffix: str, tmp_path: Path
+) -> None:
+    """Before, all that followed was one prompt, and scored."""
+    rows = [("image_path", "prompt"), *((f"{i}.png", p) for i, p in enumerate(prompts))]
+    text = "\n".join(("," if suffix == ".csv" else "\t").join(row) for row in rows)
+    path = write(tmp_path / f"m{suffix}", text)
+    with pytest.raises(ManifestError) as caught:
+        read_small(path, {})
+    assert str(caught.value) == f"{path}: cannot be read as {suffix[1:]}: {problem}; {REMEDY}"
+
+
 def test_quotes_are_text_where_the_user_says_so(tmp_path: Path) -> None:
     prompts = ["a pig", '"a sun', '"Night" by him', 'a "cat"', '12" records', '""']
     table = read_small(write(tmp_path / "m.tsv", tsv_of(*prompts)), {}, TextOptions(quotes=False))
