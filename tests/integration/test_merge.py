@@ -84,7 +84,7 @@ def test_killed_and_launched_again(scores: Path, tmp_path: Path) -> None:
     again = [str(scores / "scores")], str(out), str(scores / "bundle")
     summary = merge_scores(*again, say=lines.append)
     total = -(-ROWS // merging.PART_ROWS)
-    assert lines[-1] == f"{len(done)} of {total} parts are there already"
+    assert f"{len(done)} of {total} parts are there already" in lines
     merge_scores(*again, say=lines.append)
     assert lines[-1] == f"already finished: {ROWS:,} rows are there, nothing is merged"
     assert (summary.rows, summary.scored) == (ROWS, ROWS - 3)
