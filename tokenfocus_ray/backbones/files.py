@@ -66,7 +66,7 @@ def parse(path: Path) -> Mapping[str, Any]:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BackboneError(f"{str(path)!r} cannot be read as JSON: {error}") from error
     if not isinstance(data, dict):
         raise BackboneError(f"{str(path)!r} must hold an object, got {type(data).__name__}")

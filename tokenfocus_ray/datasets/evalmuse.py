@@ -187,7 +187,7 @@ def _element_scores(value: Any, where: str) -> Mapping[str, Any]:
     if isinstance(value, str):  # the published train_list.json holds a printed object here
         try:
             value = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
                 value = ast.literal_eval(value)
     if value is None:

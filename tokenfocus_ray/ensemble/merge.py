@@ -181,11 +181,14 @@ def _without_nan(
     why = np.full(len(bad_N), None, object)
     why[bad_N] = f"the ensemble gives NaN: none of its columns ({none}) has a value in this row"
     for at, one in columns.items():
-        finite_NM = np.isfinite(one.total_NM)
-        for m in range(finite_NM.shape[1]):
-            finite_NM[:, m] &= one.all_finite(one.element_EM[:, m : m + 1])
-        for i in np.flatnonzero(scored_N & ~finite_NM.all(axis=1)):
-            names = [n for n, good in zip(one.members.names, finite_NM[i], strict=True) if not good]
+        good_N = np.isfinite(one.total_NM).all(axis=1) & one.all_finite(one.element_EM)
+        stops = np.cumsum(one.counts_N)
+        for i in np.flatnonzero(scored_N & ~good_N):
+            own = np.vstack(
+                [one.total_NM[i], one.element_EM[stops[i] - one.counts_N[i] : stops[i]]]
+            )
+            good_M = np.isfinite(own).all(axis=0)
+            names = [n for n, good in zip(one.members.names, good_M, strict=True) if not good]
             why[i] = f"members {names} have NaN or infinity in {at}; score the row again"
             bad_N[i] = True
     bad, code = pa.array(bad_N), pa.scalar("score_not_finite")

@@ -144,6 +144,11 @@ def test_a_plain_manifest_can_be_written(tmp_path: Path) -> None:
             'element_score is "{\'pig (animal)\': ["; give an object such as {"pig giants '
             '(animal)": [1, 0, 1]}, or null',
         ),
+        (
+            {"element_score": "[" * 5000},
+            f"element_score is {'[' * 5000!r:.80}; give an object such as "
+            '{"pig giants (animal)": [1, 0, 1]}, or null',
+        ),
         ({"fidelity_label": [1]}, "fidelity_label is [1]; give a list of texts, or null"),
     ],
 )
