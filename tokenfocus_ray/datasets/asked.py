@@ -167,14 +167,17 @@ class _Work:
             return column
         if not is_text and not _item(kind) and not _is_bytes(_plain(kind)):
             return column
-        values = self._each(_raw(column), name)
+        raw = _raw(column).to_pylist()
+        if _is_text(_one(kind)):  # what is UTF-8, as its type says, is not decoded as another
+            raw = [_decoded(value) for value in raw]
+        values = self._each(raw, name)
         if not is_text:
             return pa.chunked_array([pa.array(values, pa.string())])
         return pa.chunked_array([pa.array(values, _plain(kind))]).cast(kind)
 
-    def _each(self, raw: Any, name: str) -> list[str | None]:
+    def _each(self, raw: list[Any], name: str) -> list[str | None]:
         out: list[str | None] = []
-        for row, value in enumerate(raw.to_pylist()):
+        for row, value in enumerate(raw):
             try:
                 out.append(as_text(value, self.encoding, name))
             except RowError as error:
@@ -251,6 +254,16 @@ def _raw(column: Any) -> Any:
     if (item := _item(kind)) and _is_text(item):
         return column.cast(pa.large_list(pa.large_binary()))
     return column.cast(pa.large_binary()) if _is_text(kind) else column
+
+
+def _decoded(value: Any) -> Any:
+    """Text where the bytes are UTF-8, else the bytes."""
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
 
 
 def _plain(kind: Any) -> Any:

@@ -7,6 +7,7 @@ statistics, else in the columns themselves.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -46,6 +47,10 @@ def unified(files: Sequence[_File], footers: Sequence[pq.FileMetaData]) -> pa.Sc
     fields: dict[str, pa.Field[Any]] = {}
     first: dict[str, _File] = {}
     for file, schema in zip(files, schemas, strict=True):
+        if twice := [name for name, n in Counter(schema.names).items() if n > 1]:
+            raise ManifestError(
+                f"{public(file.uri)}: column {twice[0]!r} stands there twice; rename or drop one"
+            )
         for own in schema:
             known = fields.get(own.name)
             if known is None:

@@ -181,8 +181,18 @@ def test_text_that_is_not_utf8_marks_its_row(kind: str) -> None:
     table = asked(prompt=column)
     assert table["prompt"].to_pylist() == ["a pig", None if kind == "list" else "caf\\xe9"]
     assert table[ERROR_CODE].to_pylist() == [None, "text_invalid"]
+    assert asked("latin-1", prompt=column)["prompt"].to_pylist() == ["a pig", "café"]
     whole = asked(prompt=column.slice(0, 1))
     assert whole.schema == table.schema  # pieces of one job must have one schema
+
+
+@pytest.mark.parametrize("is_list", [False, True])
+def test_an_encoding_that_is_named_leaves_text_that_is_utf8(is_list: bool) -> None:
+    """Whether or not a row beside it is not."""
+    texts: Any = broken("café".encode(), b"caf\xe9")
+    column = pa.ListArray.from_arrays([0, 1, 2], texts) if is_list else texts
+    assert asked("latin-1", prompt=column)["prompt"].to_pylist() == ["café", "café"]
+    assert asked("latin-1", prompt=column.slice(0, 1))["prompt"].to_pylist() == ["café"]
 
 
 def test_elements_that_are_not_utf8_mark_their_row() -> None:

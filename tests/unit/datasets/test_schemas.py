@@ -95,6 +95,17 @@ def test_types_that_do_not_fit_are_refused_by_file_and_column(tmp_path: Path) ->
     )
 
 
+def test_a_column_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
+    names = ["prompt", "image_uri", "n", "n"]
+    table = pa.Table.from_arrays([pa.array(["a"])] * 4, names=names)
+    pq.write_table(table, tmp_path / "m.parquet")
+    with pytest.raises(ManifestError) as caught:
+        plan_source([str(tmp_path / "m.parquet")], None, {}, Store.of(tmp_path / "keep"))
+    assert str(caught.value) == (
+        f"{tmp_path}/m.parquet: column 'n' stands there twice; rename or drop one"
+    )
+
+
 @pytest.mark.parametrize(
     ("columns", "missing"),
     [(["image_uri"], "'prompt'"), (["prompt"], "'image' or 'image_uri'")],
