@@ -85,7 +85,7 @@ class PoolConfig(_Frozen):
         workers: Actors at the least; None: as many as the session's GPUs hold, or one on a machine
             without.
         max_workers: At the most, where there is work for them; None: as ``workers``.
-        gpus: GPUs an actor, where the session has some; a fraction shares one.
+        gpus: GPUs an actor, where the session has some: one, or a fraction that shares one.
         cpus: Logical CPUs an actor.
     """
 
@@ -93,6 +93,11 @@ class PoolConfig(_Frozen):
     max_workers: int | None = Field(default=None, ge=1)
     gpus: float = Field(default=1.0, gt=0.0)
     cpus: float = Field(default=0.5, gt=0.0)
+
+    @field_validator("gpus")
+    @classmethod
+    def _one_device(cls, value: float) -> float:
+        return _at_most_one(value, "an actor")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -103,8 +108,18 @@ class PoolConfig(_Frozen):
         return self
 
 
+def _at_most_one(gpus: float, who: str) -> float:
+    """What is reserved and not used is refused: others could not have it."""
+    if gpus > 1.0:
+        raise ValueError(
+            f"{gpus:g} GPUs for {who}, which uses one and would leave the others idle; give at "
+            f"most 1, and use several by more 'workers'"
+        )
+    return gpus
+
+
 class JobConfig(PoolConfig):
-    """Workers and pace of a scoring job; no score depends on it.
+    """Workers and pace of a scoring job; no score depends on it beyond the rounding of its dtype.
 
     Attributes:
         commit_rows: Rows that are written together: the most that a worker loses when it is killed.
@@ -323,7 +338,7 @@ class BackboneRun(_Frozen):
         max_visual_tokens: Most image tokens an image; None: the backbone's own limit.
         learning_rate: In place of the optimiser's.
         workers: Data-parallel workers a run.
-        gpus: GPUs a worker; None: 1 where the cluster has GPUs.
+        gpus: GPUs a worker, one or a fraction that shares one; None: 1 where the cluster has GPUs.
         cpus: Logical CPUs a worker.
         memory_gib: Memory a worker reserves, in GiB.
         strategy: ``ddp`` holds the model on each worker, ``fsdp`` shards its decoder layers.
@@ -342,6 +357,11 @@ class BackboneRun(_Frozen):
     strategy: Literal["ddp", "fsdp"] = "ddp"
     token_budget: int = Field(default=8192, ge=1)
     gradient_checkpointing: bool = False
+
+    @field_validator("gpus")
+    @classmethod
+    def _one_device(cls, value: float | None) -> float | None:
+        return None if value is None else _at_most_one(value, "a worker")
 
 
 class TrainConfig(_Frozen):

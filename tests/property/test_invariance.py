@@ -34,6 +34,14 @@ def test_batch_size_and_budget(alone: Alone, size: int, budget: int) -> None:
     assert alone.gap(alone.in_batches(size, budget)) < TOLERANCE
 
 
+def test_batch_size_in_bfloat16_moves_scores_by_rounding_only() -> None:
+    """Of the order that is documented: up to about .01."""
+    requests = Alone.make(TINY[0], dtype="bfloat16")
+    rows = requests.in_batches(16, UNLIMITED)
+    moved = [abs(a.score - b.score) for a, b in zip(rows, requests.rows, strict=True)]
+    assert TOLERANCE < max(moved) < 0.02
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     order=st.lists(st.integers(0, len(MANY_COUNTS) - 1), min_size=1, max_size=8),

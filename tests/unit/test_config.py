@@ -10,6 +10,7 @@ import yaml
 
 from tokenfocus_ray.config import (
     BagsConfig,
+    JobConfig,
     LoraOptions,
     LossConfig,
     OptimizerConfig,
@@ -643,3 +644,35 @@ class TestScoreConfig:
         assert list(scoring) == ["Qwen/Qwen2.5-VL-7B-Instruct"]
         for name in ("train_bags.yaml", "train_shapes.yaml"):
             assert TrainConfig.parse(TrainConfig.load_values(jobs / name), name).backbones
+
+
+@pytest.mark.parametrize(
+    ("read", "where"),
+    [
+        (lambda: JobConfig.parse({"gpus": 2}), "configuration: gpus: 2 GPUs for an actor"),
+        (
+            lambda: JobConfig.parse({"pools": {"big": {"gpus": 1.5}}}),
+            "configuration: pools.big.gpus: 1.5 GPUs for an actor",
+        ),
+        (
+            lambda: TrainConfig.parse({"data": "m", "backbones": {"b": {"gpus": 4}}}),
+            "configuration: backbones.b.gpus: 4 GPUs for a worker",
+        ),
+    ],
+    ids=["job", "pool", "training"],
+)
+def test_more_gpus_than_a_process_uses_are_refused(read: Any, where: str) -> None:
+    """They would be reserved and stay idle."""
+    with pytest.raises(ConfigError) as caught:
+        read()
+    assert str(caught.value) == (
+        f"{where}, which uses one and would leave the others idle; give at most 1, and use "
+        f"several by more 'workers'"
+    )
+
+
+@pytest.mark.parametrize("gpus", [0.25, 1])
+def test_a_gpu_or_a_share_of_one_is_accepted(gpus: float) -> None:
+    assert JobConfig.parse({"gpus": gpus}).gpus == gpus
+    run = TrainConfig.parse({"data": "m", "backbones": {"b": {"gpus": gpus}}}).backbones["b"]
+    assert run.gpus == gpus

@@ -153,7 +153,10 @@ def pixel_limits(file: Mapping[str, Any], default: tuple[int, int]) -> tuple[int
 
 
 class Qwen25VL(Backbone):
-    """Qwen2.5-VL-3B/7B/32B/72B and the built-in ``tiny-qwen2_5_vl``."""
+    """Qwen2.5-VL-3B/7B/32B/72B and the built-in ``tiny-qwen2_5_vl``.
+
+    A scorer holds a backbone on one device, so the largest need one that holds them whole.
+    """
 
     auto_class = "Qwen2_5_VLForConditionalGeneration"
     decoders = ("qwen2_5_vl_text",)

@@ -56,7 +56,8 @@ class AlignmentScorer:
         backbone: The loaded LVLM with its members.
         config: What it was made from.
         template: Wording of the questions.
-        token_budget: Most tokens of a micro-batch; changes the pace, never a score.
+        token_budget: Most tokens of a micro-batch; changes the pace, and a score by rounding only
+            (float32: below 1e-5; bfloat16: up to about .01).
         packer: Encodes requests for the backbone.
     """
 
