@@ -25,7 +25,7 @@ from tokenfocus_ray.evaluation.join import (
     join_scores,
     prompt_groups,
 )
-from tokenfocus_ray.evaluation.labels import read_labels
+from tokenfocus_ray.evaluation.labels import read_labels, scale_of
 from tokenfocus_ray.evaluation.members import member_names, member_table
 from tokenfocus_ray.schema import ENSEMBLE_COLUMNS
 
@@ -70,7 +70,8 @@ def from_scores(scores: str, labels: str, column: str, against: str | None) -> M
     wanted = [*SCORE_COLUMNS, *_MEMBER_COLUMNS]
     wanted += [name for name in (column, against) if name is not None and name not in wanted]
     table = read_parquet(scores, wanted, NEEDED_SCORE_COLUMNS)
-    known = read_labels(read_labels_table(labels), labels)
+    scale = scale_of(table.schema)
+    known = read_labels(read_labels_table(labels), labels, scale)
 
     def joined(table: pa.Table, source: str, on_scale: bool) -> Joined:
         return join_scores(
@@ -79,6 +80,7 @@ def from_scores(scores: str, labels: str, column: str, against: str | None) -> M
             scores_source=source,
             labels_source=labels,
             on_scale=on_scale,
+            scale=scale,
         )
 
     def chosen(name: str, option: str) -> Joined:

@@ -149,9 +149,10 @@ def read_scores(scores: Sequence[str], labels: str) -> StackInput:
     from tokenfocus_ray.ensemble.columns import Members, text_metadata
     from tokenfocus_ray.ensemble.join import GROUP, TARGET, join_labels
     from tokenfocus_ray.errors import ManifestError, shown
-    from tokenfocus_ray.evaluation.labels import read_labels
+    from tokenfocus_ray.evaluation.labels import read_labels, scale_of
 
-    known = read_labels(read_labels_table(labels), labels)
+    bare = read_parquet(scores[0], None, [""])  # its names, without a row
+    known = read_labels(read_labels_table(labels), labels, scale_of(bare.schema))
     tables = {where: read_parquet(where, None, ("sample_id",), ids=known) for where in scores}
     joined = join_labels(tables, known)
     backbones: dict[str, Any] = {}

@@ -19,6 +19,7 @@ from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation.bootstrap import group_numbers
 from tokenfocus_ray.evaluation.correlation import FloatArray
 from tokenfocus_ray.evaluation.labels import (
+    TOTAL_RANGE,
     Label,
     elements_of,
     prompt_group,
@@ -113,7 +114,7 @@ class Joined:
     elements: Elements
     on_scale: bool
     notes: tuple[str, ...] = ()
-    unusable: str = "empty or out of 1..5"
+    unusable: str = "empty"
 
 
 def join_scores(
@@ -123,6 +124,7 @@ def join_scores(
     scores_source: str = "scores",
     labels_source: str = "labels",
     on_scale: bool = True,
+    scale: tuple[float, float] = TOTAL_RANGE,
 ) -> Joined:
     """Joins score rows with labels on the sample id.
 
@@ -133,6 +135,7 @@ def join_scores(
         scores_source: Where the scores come from, for messages.
         labels_source: Where the labels come from, for messages.
         on_scale: Whether the scores are known to be on the labels' scale.
+        scale: What the labels were read with, for messages.
 
     Raises:
         ManifestError: when columns are missing, no row joins, elements do not line up, or one
@@ -174,6 +177,7 @@ def join_scores(
         elements=Elements.of(elements),
         on_scale=on_scale,
         notes=notes,
+        unusable=f"empty or out of {scale[0]:g}..{scale[1]:g}",
     )
 
 

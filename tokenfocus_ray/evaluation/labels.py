@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ _LISTS = (
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
 TOTAL_RANGE = (1.0, 5.0)
 ELEMENT_RANGE = (0.0, 1.0)
+#: More samples than these, and than this share, with a rating out of range: another scale.
+FEW_SAMPLES, MOST_OUTSIDE = 2, 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,8 @@ class Label:
     """What the annotators said of one sample.
 
     Attributes:
-        total: Mean total score, 1..5; NaN where there is none, or one of them is out of range.
+        total: Mean total score, 1..5 as a rule; NaN where there is none, or one of them is out of
+            range.
         elements: [E] the elements in their order.
         element_labels: [E] mean element scores, 0..1; NaN likewise.
         generator: The model that made the image, where known.
@@ -62,25 +66,29 @@ class _Annotations:
     per_element: list[list[Any]]
 
 
-def read_labels(table: pa.Table, source: str = "labels") -> dict[str, Label]:
+def read_labels(
+    table: pa.Table, source: str = "labels", scale: tuple[float, float] = TOTAL_RANGE
+) -> dict[str, Label]:
     """Labels by sample id.
 
     Rows with the same id are the same image and prompt annotated again: their annotators are
     pooled.
 
     Args:
-        table: Columns ``total_scores`` (list of 1..5, one for each annotator) and ``sample_id``, or
-            ``image_uri`` and ``prompt`` to derive it from; optionally ``prompt``, ``elements``,
-            ``element_labels`` (for each element a list of 0 or 1, or of truth values) and
-            ``generator``.
+        table: Columns ``total_scores`` (list of ratings, one for each annotator) and
+            ``sample_id``, or ``image_uri`` and ``prompt`` to derive it from; optionally
+            ``prompt``, ``elements``, ``element_labels`` (for each element a list of 0 or 1, or of
+            truth values) and ``generator``.
         source: Where the table comes from, for messages.
+        scale: Lowest and highest possible rating, from :func:`scale_of` the scores.
 
     Returns:
         One label for each sample id, in the table's order. Unusable values become NaN, so that
         they can be counted.
 
     Raises:
-        ManifestError: when columns are missing or of the wrong type, or elements do not line up.
+        ManifestError: when columns are missing or of the wrong type, elements do not line up, or
+            ratings are on another scale.
     """
     require_columns(table, ["total_scores"], source)
     if "sample_id" not in table.column_names:
@@ -114,9 +122,10 @@ def read_labels(table: pa.Table, source: str = "labels") -> dict[str, Label]:
         known.totals += row["total_scores"] or []
         for pooled, more in zip(known.per_element, per_element, strict=True):
             pooled += more or []
+    _check_scale([row.totals for row in found.values()], scale, source)
     return {
         key: Label(
-            total=_mean(row.totals, *TOTAL_RANGE),
+            total=_mean(row.totals, *scale),
             elements=row.elements,
             element_labels=tuple(_mean(values, *ELEMENT_RANGE) for values in row.per_element),
             generator=row.generator,
@@ -124,6 +133,33 @@ def read_labels(table: pa.Table, source: str = "labels") -> dict[str, Label]:
         )
         for key, row in found.items()
     }
+
+
+def scale_of(schema: pa.Schema) -> tuple[float, float]:
+    """Lowest and highest score of the levels that a score table's metadata names; else 1 and 5."""
+    try:
+        config = json.loads((schema.metadata or {})[b"tokenfocus.config"])
+        if "total_levels" not in config:  # of several backbones, whose levels have equal values
+            config = json.loads(next(iter(config.values())))
+        values = [float(value) for value in config["total_levels"].values()]
+        return min(values), max(values)
+    except (LookupError, ValueError, TypeError, AttributeError, StopIteration, RecursionError):
+        return TOTAL_RANGE
+
+
+def _check_scale(ratings: Sequence[Sequence[Any]], scale: tuple[float, float], source: str) -> None:
+    """A few ratings out of range are errors of their own; many are another scale."""
+    low, high = scale
+    rated = [own for row in ratings if (own := [float(v) for v in row if v is not None])]
+    outside = [own for own in rated if any(v < low or v > high for v in own)]
+    if len(outside) <= max(FEW_SAMPLES, MOST_OUTSIDE * len(rated)):
+        return
+    seen = [v for own in rated for v in own if math.isfinite(v)]
+    raise ManifestError(
+        f"{source}: {len(outside)} of {len(rated)} samples have total_scores outside {low:g}.."
+        f"{high:g}, the scale of the scores; all ratings lie in {min(seen):g}..{max(seen):g}. Map "
+        f"them to {low:g}..{high:g}, or score with total_levels of that scale"
+    )
 
 
 def prompt_group(text: object) -> str:

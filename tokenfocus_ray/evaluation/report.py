@@ -25,7 +25,7 @@ from tokenfocus_ray.evaluation.intervals import (
     used_groups,
 )
 from tokenfocus_ray.evaluation.join import Joined, join_scores
-from tokenfocus_ray.evaluation.labels import read_labels
+from tokenfocus_ray.evaluation.labels import read_labels, scale_of
 from tokenfocus_ray.evaluation.pairwise import accuracy_of, pairs_within
 
 
@@ -154,8 +154,14 @@ def evaluate_scores(
         ManifestError: when columns are missing, no row joins, elements do not line up, or one
             sample has two different scores.
     """
-    known = read_labels(labels, labels_source)
-    joined = join_scores(scores, known, scores_source=scores_source, labels_source=labels_source)
+    scale = scale_of(scores.schema)
+    joined = join_scores(
+        scores,
+        read_labels(labels, labels_source, scale),
+        scores_source=scores_source,
+        labels_source=labels_source,
+        scale=scale,
+    )
     return report_of(joined, intervals=intervals)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.scores import random_scores, with_text_as
 from tokenfocus_ray.cli.evaluate import evaluate, read_parquet
+from tokenfocus_ray.cli.stack import read_scores
 from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError, did_you_mean
 from tokenfocus_ray.evaluation import EvaluationReport, compare, correlations, evaluate_scores
 from tokenfocus_ray.schema import sample_id
@@ -325,3 +326,21 @@ def test_a_column_that_only_shares_an_ensembles_name_is_not_its(tmp_path: Path) 
     pq.write_table(labels, tmp_path / "l.parquet")
     found = evaluate(str(tmp_path / "s.parquet"), str(tmp_path / "l.parquet"))
     assert (found.n_intervals, found.n_elements_own) == (0, 0)
+
+
+def test_labels_on_the_scale_of_the_levels_are_all_used(tmp_path: Path) -> None:
+    """Scores of levels 0..10 beside ratings of 0..10: by evaluate and by stack."""
+    scores, labels = random_scores({"tiny-internvl": ["m0", "m1"]}, 60)
+    config = {"backbone": "tiny-internvl", "total_levels": {"bad": 0.0, "good": 10.0}}
+    about = scores.schema.metadata | {b"tokenfocus.config": json.dumps(config).encode()}
+    pq.write_table(scores.replace_schema_metadata(about), tmp_path / "s.parquet")
+    ratings: list[Any] = labels["total_scores"].to_pylist()
+    wide = pa.array([[2 * rating for rating in own] for own in ratings])
+    index = labels.column_names.index("total_scores")
+    labels = labels.set_column(index, "total_scores", wide)
+    pq.write_table(labels, tmp_path / "l.parquet")
+    found = evaluate(str(tmp_path / "s.parquet"), str(tmp_path / "l.parquet"))
+    assert (found.n_labelled, found.n_excluded) == (60, 0)
+    stacked = read_scores([str(tmp_path / "s.parquet")], str(tmp_path / "l.parquet"))
+    assert stacked.total["label"].to_pylist() == [own[0] for own in wide.to_pylist()]
+    assert evaluate_scores(scores.replace_schema_metadata(about), labels).n_labelled == 60

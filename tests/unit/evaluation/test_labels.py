@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation import Label, read_labels
+from tokenfocus_ray.evaluation.labels import scale_of
 from tokenfocus_ray.schema import ELEMENT_TYPE, Element, sample_id
 
 PIG = {"text": "pig", "type": "animal"}
@@ -171,3 +173,29 @@ def test_bad_tables_are_refused(labels: pa.Table, message: str) -> None:
     with pytest.raises(ManifestError) as error:
         read_labels(labels, "labels.parquet")
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("ratings", [range(5), range(1, 11), range(0, 101, 10)])
+def test_ratings_on_another_scale_are_refused(ratings: range) -> None:
+    """Half of them would be left out, or all, and the rest be taken for another rating."""
+    rows = [{"sample_id": f"s{i}", "total_scores": [r]} for i, r in enumerate([*ratings] * 9)]
+    outside = sum(not 1 <= r <= 5 for r in [*ratings] * 9)
+    with pytest.raises(ManifestError) as caught:
+        read_labels(table(*rows), "l.parquet")
+    assert str(caught.value) == (
+        f"l.parquet: {outside} of {len(rows)} samples have total_scores outside 1..5, the scale of "
+        f"the scores; all ratings lie in {min(ratings)}..{max(ratings)}. Map them to 1..5, or "
+        "score with total_levels of that scale"
+    )
+    found = read_labels(table(*rows), scale=(min(ratings), max(ratings)))
+    assert [label.total for label in found.values()] == [*ratings] * 9
+
+
+def test_the_scale_of_scores_is_that_of_their_levels() -> None:
+    levels = {"total_levels": {"bad": 0, "good": 10.0, "fair": 5}}
+    several = {"a": json.dumps(levels), "b": json.dumps(levels)}
+    for config, scale in ((levels, (0, 10)), (several, (0, 10)), ({}, (1, 5)), ([], (1, 5))):
+        schema = pa.schema([], {"tokenfocus.config": json.dumps(config)})
+        assert scale_of(schema) == scale
+    assert scale_of(pa.schema([])) == (1, 5)
+    assert scale_of(pa.schema([], {"tokenfocus.config": "[" * 100_000})) == (1, 5)
