@@ -36,9 +36,14 @@ def test_batch_size_and_budget(alone: Alone, size: int, budget: int) -> None:
 
 def test_batch_size_in_bfloat16_moves_scores_by_rounding_only() -> None:
     """Of the order that is documented: up to about .01."""
-    requests = Alone.make(TINY[0], dtype="bfloat16")
-    rows = requests.in_batches(16, UNLIMITED)
-    moved = [abs(a.score - b.score) for a, b in zip(rows, requests.rows, strict=True)]
+    scorer = AlignmentScorer.from_pretrained(TINY[0], device="cpu", dtype="bfloat16")
+    requests = [
+        scorer.request(s.image_HWC, s.prompt, list(s.elements), s.prompt_type)
+        for s in make_samples(MANY_COUNTS[:5], MANY_SIZES)
+    ]
+    together = scorer.score_requests(requests)
+    each = [scorer.score_requests([request])[0] for request in requests]
+    moved = [abs(a.score - b.score) for a, b in zip(together, each, strict=True)]
     assert TOLERANCE < max(moved) < 0.02
 
 

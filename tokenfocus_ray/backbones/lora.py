@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tokenfocus_ray.backbones.adapter_files import (
     PICKLED,
@@ -21,6 +22,7 @@ from tokenfocus_ray.backbones.adapter_files import (
 )
 from tokenfocus_ray.backbones.adapter_kinds import ADAPTER_CONFIG, check_kinds, read_adapter_config
 from tokenfocus_ray.backbones.base import Backbone, Source
+from tokenfocus_ray.backbones.hub import COMMIT
 from tokenfocus_ray.errors import AdapterError
 from tokenfocus_ray.storage import Store
 
@@ -104,6 +106,27 @@ def check_adapters(adapters: Mapping[str, str], source: Source) -> None:
     check_kinds(configs, adapters)
     for name, folder in adapters.items():
         check_names(name, Path(folder), configs[name], source.family, source.name)
+        _warn_of_another_commit(name, folder, source)
+
+
+def _record(folder: str) -> Mapping[str, Any]:
+    """What a training here wrote beside an adapter; empty where it was made elsewhere."""
+    try:
+        record = json.loads((Path(folder) / RECORD).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _warn_of_another_commit(name: str, folder: str, source: Source) -> None:
+    """Another commit need not have other weights, so it is not refused."""
+    then = str(_record(folder).get("revision"))
+    if source.on_hub and COMMIT.fullmatch(then) and then != source.revision:
+        logger.warning(
+            "adapter %r from %r was trained on commit %s of %s, and is loaded onto %s; give "
+            "revision %s if their weights differ",
+            name, folder, then, source.name, source.revision, then,
+        )  # fmt: skip
 
 
 def check_taught(
@@ -120,10 +143,10 @@ def check_taught(
         AdapterError: naming what differs, both values, and the remedy.
     """
     for name, folder in adapters.items():
+        record = _record(folder)
         try:
-            record = json.loads((Path(folder) / RECORD).read_text())
             taught, made_for = dict(record["questions"]), str(record["backbone"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             continue
         if Path(made_for).name != Path(backbone).name:
             raise AdapterError(

@@ -10,7 +10,8 @@ import torch
 
 from tests.support.folders import LANGUAGE, TINY, build, save_adapter
 from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.backbones.lora import check_taught, load_adapters
+from tokenfocus_ray.backbones.base import Source
+from tokenfocus_ray.backbones.lora import check_adapters, check_taught, load_adapters
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.errors import AdapterError
 from tokenfocus_ray.scoring.prompt import asked
@@ -126,6 +127,36 @@ def test_a_member_named_like_a_part_of_a_tensor_s_name_is_refused(
     assert str(caught.value) == (
         f"member name {member!r} is also a part of the names of tensors; rename the member"
     )
+
+
+def test_an_adapter_of_another_commit_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = save_adapter(build(NAME, tmp_path), tmp_path / "adapter", 1, LANGUAGE)
+    taught(Path(folder), backbone="owner/model", revision="1" * 40)
+    for commit in ("1" * 40, "2" * 40):
+        check_adapters({"m": folder}, Source("owner/model", "owner/model", "internvl", commit))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"adapter 'm' from {folder!r} was trained on commit {'1' * 40} of owner/model, and is "
+        f"loaded onto {'2' * 40}; give revision {'1' * 40} if their weights differ"
+    ]
+
+
+def test_an_adapter_that_names_another_backbone_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a task type peft records no class of the model, and families name layers alike."""
+    folder = save_adapter(build(NAME, tmp_path), tmp_path / "adapter", 1, LANGUAGE, "CAUSAL_LM")
+    path = Path(folder) / "adapter_config.json"
+    config = json.loads(path.read_text())
+    for base in ("/models/tiny-internvl", "OpenGVLab/InternVL3-1B-hf"):
+        path.write_text(json.dumps(config | {"base_model_name_or_path": base}))
+        backbone = registry.load(registry.resolve(NAME), device="cpu", dtype=torch.float32)
+        load_adapters(backbone, {"m": folder})
+    assert [r.getMessage() for r in caplog.records if "made for" in r.getMessage()] == [
+        f"adapter 'm' from {folder!r} says that it was made for 'OpenGVLab/InternVL3-1B-hf'; it is "
+        f"loaded onto 'tiny-internvl', and nothing else tells whether it is the same backbone"
+    ]
 
 
 @pytest.mark.parametrize("name", TINY)
