@@ -6,7 +6,7 @@ into text by Python's way of printing it, which would be scored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,12 +27,25 @@ _WANTED = {
 }
 
 
-def by_type(columns: Columns, schema: pa.Schema) -> Columns:
-    """The columns with paths where paths are looked for: an image column of text holds no bytes."""
-    name = columns.image
-    if name is None or name not in schema.names or not _is_text(_one(schema.field(name).type)):
-        return columns
-    return replace(columns, image=None, image_uri=name)
+def by_type(columns: Columns, schema: pa.Schema, mapping: Mapping[str, str]) -> Columns:
+    """The columns with the roles that their types allow.
+
+    An image column of text holds paths, no bytes. Beside bytes, a column of other things than paths
+    is none of paths only because it is called ``url``.
+
+    Args:
+        columns: By name.
+        schema: Of all rows.
+        mapping: Role -> column name, as the user gave it.
+    """
+    kinds = {f.name: f.type for f in schema}
+    if columns.image in kinds and _is_text(_one(kinds[columns.image])):
+        return replace(columns, image=None, image_uri=columns.image)
+    if columns.image and columns.image_uri and "image_uri" not in mapping:
+        kind = kinds.get(columns.image_uri)
+        if kind is not None and not _any(_plain(kind), _is_text, _is_bytes, pa.types.is_null):
+            return replace(columns, image_uri=None)
+    return columns
 
 
 def check_file(own: pa.Schema, schema: pa.Schema, columns: Columns, where: str, rows: int) -> None:
@@ -66,7 +79,7 @@ def check_file(own: pa.Schema, schema: pa.Schema, columns: Columns, where: str, 
                 f"one after another"
             )
         if not fits(kind):
-            remedy = f"cast it, or name another column with --map {role}=COLUMN"
+            remedy = f"cast or rename it, or name another with --map {role}=COLUMN"
             if pa.types.is_floating(kind):
                 remedy = (
                     f"whole numbers became floats there, as pandas makes them beside missing "

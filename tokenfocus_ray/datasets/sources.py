@@ -263,7 +263,7 @@ def _of_parquet(
     files: Sequence[File], mapping: Mapping[str, str], where: str, encoding: str | None
 ) -> Source:
     footers, schema, fingerprint = look_at(files)
-    columns = by_type(find_columns(schema.names, mapping, where), schema)
+    columns = by_type(find_columns(schema.names, mapping, where), schema, mapping)
     for file, own in zip(files, footers, strict=True):
         name = where if file.data is not None else public(file.uri)
         check_file(own.schema.to_arrow_schema(), schema, columns, name, own.num_rows)

@@ -86,7 +86,7 @@ def _read_delimited(content: str, delimiter: str, quotes: bool) -> pa.Table:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"column {twice!r} stands there twice; rename or drop one")
-    if not quotes:  # ten times as fast; where it fails, what follows says in which line
+    if not quotes:  # several times as fast; where it fails, what follows says in which line
         with suppress(pa.ArrowInvalid):
             return arrow_csv.read_csv(
                 io.BytesIO(content.encode()),

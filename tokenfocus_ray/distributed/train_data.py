@@ -116,7 +116,7 @@ def read_manifest(
             table = read_evalmuse(path, encoding=text.encoding)
         else:
             table = read_small(Path(path), mapping, text)
-        columns = by_type(find_columns(table.column_names, mapping, path), table.schema)
+        columns = by_type(find_columns(table.column_names, mapping, path), table.schema, mapping)
         check_file(table.schema, table.schema, columns, path, table.num_rows)
     elif suffix in (".parquet", "") or (not remote and Path(path).is_dir()):
         store = Store.of(path)
@@ -127,7 +127,7 @@ def read_manifest(
             with ThreadPoolExecutor(_THREADS) as pool:
                 footers = list(pool.map(footer, files))
             schema = unified(files, footers)
-            columns = by_type(find_columns(schema.names, mapping, path), schema)
+            columns = by_type(find_columns(schema.names, mapping, path), schema, mapping)
             for file, own in zip(files, footers, strict=True):
                 kinds = own.schema.to_arrow_schema()
                 check_file(kinds, schema, columns, public(file.uri), own.num_rows)

@@ -62,8 +62,8 @@ def test_a_text_of_another_type_is_refused_by_column(
     """Before, Python's way of printing it was scored."""
     kind = str(values.type).replace("item", "element")
     assert planned(tmp_path, **{name: values}) == (
-        f"column {name!r} ({name}) is of type {kind}; wanted {TEXT}: cast it, or name another "
-        f"column with --map {name}=COLUMN"
+        f"column {name!r} ({name}) is of type {kind}; wanted {TEXT}: cast or rename it, or "
+        f"name another with --map {name}=COLUMN"
     )
 
 
@@ -87,14 +87,14 @@ def test_an_image_of_another_type_is_refused_by_column(
     kind = str(values.type).replace("item", "element")
     assert planned(tmp_path, image=values) == (
         f"column 'image' (image) is of type {kind}; wanted encoded bytes, a struct of bytes and "
-        f"path, or paths: cast it, or name another column with --map image=COLUMN"
+        f"path, or paths: cast or rename it, or name another with --map image=COLUMN"
     )
 
 
 def test_elements_of_another_type_are_refused_by_column(tmp_path: Path) -> None:
     assert planned(tmp_path, elements=[[1]]) == (
         "column 'elements' (elements) is of type list<element: int64>; wanted lists of texts or of "
-        "structs with a text, or JSON text: cast it, or name another column with --map "
+        "structs with a text, or JSON text: cast or rename it, or name another with --map "
         "elements=COLUMN"
     )
 
@@ -257,12 +257,23 @@ def test_an_image_column_of_paths_travels_on(kind: Any) -> None:
     """Rows cannot be told apart without it; bytes stay behind."""
     names = ["prompt", "image", "url"]
     schema = pa.schema([("prompt", pa.string()), ("image", kind), ("url", pa.string())])
-    found = by_type(find_columns(names, {}, "m"), schema)
+    found = by_type(find_columns(names, {}, "m"), schema, {})
     assert (found.image, found.image_uri) == (None, "image")
     assert list(passthrough(names, found)) == names
     bytes_ = schema.set(1, pa.field("image", pa.binary()))
-    found = by_type(find_columns(names, {}, "m"), bytes_)
+    found = by_type(find_columns(names, {}, "m"), bytes_, {})
     assert list(passthrough(names, found)) == ["prompt", "url"]
+
+
+def test_a_column_that_is_only_called_url_is_none_beside_bytes(tmp_path: Path) -> None:
+    table = pa.table({"prompt": ["a"], "image": [b"1"], "url": [["x", "y"]], "path": [{"a": 1}]})
+    pq.write_table(table, tmp_path / "m.parquet")
+    arguments = ([str(tmp_path / "m.parquet")], None)
+    source = plan_source(*arguments, {}, Store.of(tmp_path / "keep"))
+    assert (source.columns.image, source.columns.image_uri) == ("image", None)
+    mapping = {"image": "image", "image_uri": "path"}
+    with pytest.raises(ManifestError, match=r"column 'path' \(image_uri\) is of type struct"):
+        plan_source(*arguments, mapping, Store.of(tmp_path / "keep"))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
