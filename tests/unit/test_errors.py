@@ -31,6 +31,7 @@ def test_the_tree() -> None:
         "LevelError": "UserError",
         "OutputError": "UserError",
         "TrainingError": "UserError",
+        "DivergedError": "UserError",
         "JobError": "UserError",
         "RowError": "TokenFocusError",
         "ImageDecodeError": "RowError",

@@ -25,7 +25,7 @@ from tokenfocus_ray.datasets.folders import captioned, from_top, look_below, pat
 from tokenfocus_ray.datasets.manifest import CONVENTIONS, Columns, find_columns
 from tokenfocus_ray.datasets.names import counted, ending, is_image
 from tokenfocus_ray.datasets.schemas import unified
-from tokenfocus_ray.datasets.tars import TAR_COLUMNS, tar_schema
+from tokenfocus_ray.datasets.tars import SAMPLE_RULES, TAR_COLUMNS, tar_schema
 from tokenfocus_ray.datasets.text import (
     PLAIN,
     TextOptions,
@@ -253,6 +253,7 @@ def _of_tars(files: Sequence[File], mapping: Mapping[str, str], where: str) -> S
     units = tuple(Unit(i, f.uri, (), 0, None, f.base) for i, f in enumerate(files))
     fingerprint = {
         "files": len(files),
+        "sample_rules": SAMPLE_RULES,
         **stamps(files),
         "content": _digest((f.uri.rpartition("/")[2], f.size) for f in files),
     }

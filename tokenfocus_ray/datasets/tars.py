@@ -45,6 +45,9 @@ _COLUMNS: dict[str, pa.DataType] = {
 TAR_COLUMNS = tuple(_COLUMNS)
 #: Key of a table's metadata: what was passed over since the table before, JSON of reason -> count.
 PASSED_OVER = b"tokenfocus.passed_over"
+#: Which files are one sample, as a number that rises with each change: a shard of which some pieces
+#: were cut by other rules cannot go on.
+SAMPLE_RULES = 2
 #: Most bytes of a ``KEY.txt`` or ``KEY.json``.
 MAX_TEXT_BYTES = 16 * 2**20
 #: Most bytes of a header that gives a long name or attributes.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.datasets.test_sources import plan, write_tar
 from tokenfocus_ray.config import JobConfig, TrainConfig
 from tokenfocus_ray.distributed.batch import check_clearable, run_job
 from tokenfocus_ray.distributed.identity import check_identity, check_outside
@@ -84,6 +85,17 @@ def test_a_job_begun_before_its_files_were_watched_goes_on(tmp_path: Path) -> No
         f"{tmp_path} was begun with another configuration (input.bytes: '2' there, '7' now); set "
         f"it back to go on, or choose another --out"
     )
+
+
+def test_shards_of_which_samples_were_cut_otherwise_are_refused(tmp_path: Path) -> None:
+    """A job that an earlier version began would get some rows twice, and others never."""
+    write_tar(tmp_path / "0.tar", {"a.txt": b"a cow", "a.jpg": b"x"})
+    now = {f"input.{k}": v for k, v in plan(tmp_path / "0.tar", keep=tmp_path).fingerprint.items()}
+    earlier = {k: v for k, v in now.items() if k != "input.sample_rules"}
+    store = Store.of(tmp_path / "out")
+    store.write_json("__job/job.json", earlier)
+    with pytest.raises(ConfigError, match=r"\(input\.sample_rules: None there, 2 now\)"):
+        check_identity(store, "__job/job.json", now, bool, "none")
 
 
 def test_overwrite_follows_links_to_the_input(tmp_path: Path) -> None:
