@@ -127,8 +127,19 @@ def check_names(
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two names are of the same backbone, which may have moved."""
-    return Path(one).name.lower() == Path(other).name.lower()
+    """Whether two names are of the same backbone, which may have moved, or lie in a hub's cache.
+
+    >>> same_name("Qwen/Qwen2.5-VL-3B", "/hub/models--Qwen--Qwen2.5-VL-3B/snapshots/0a1b/")
+    True
+    """
+    return _model_name(one) == _model_name(other)
+
+
+def _model_name(name: str) -> str:
+    path = Path(name)
+    if path.parent.name == "snapshots":
+        path = Path(path.parent.parent.name.rpartition("--")[2])
+    return path.name.lower()
 
 
 def put_in_form(name: str, folder: str, family: str, copy: Path) -> str:

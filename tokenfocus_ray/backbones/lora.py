@@ -23,6 +23,7 @@ from tokenfocus_ray.backbones.adapter_files import (
 from tokenfocus_ray.backbones.adapter_kinds import ADAPTER_CONFIG, check_kinds, read_adapter_config
 from tokenfocus_ray.backbones.base import Backbone, Source
 from tokenfocus_ray.backbones.hub import COMMIT
+from tokenfocus_ray.backbones.registry import family_class
 from tokenfocus_ray.errors import AdapterError
 from tokenfocus_ray.storage import Store
 
@@ -95,7 +96,7 @@ def check_adapters(adapters: Mapping[str, str], source: Source) -> None:
 
     Raises:
         AdapterError: a name cannot be used, a file is missing or cannot be read, or the adapter is
-            of a kind that would score wrongly.
+            of a kind that would score wrongly, or for another family.
     """
     configs = {}
     for name, folder in adapters.items():
@@ -105,8 +106,28 @@ def check_adapters(adapters: Mapping[str, str], source: Source) -> None:
         configs[name] = read_adapter_config(name, folder)
     check_kinds(configs, adapters)
     for name, folder in adapters.items():
+        _check_family(name, folder, configs[name], source)
         check_names(name, Path(folder), configs[name], source.family, source.name)
         _warn_of_another_commit(name, folder, source)
+
+
+def _check_family(name: str, folder: str, config: Mapping[str, Any], source: Source) -> None:
+    """Families name and may shape their decoders alike, so the tensors do not tell them apart."""
+    mapping = config.get("auto_mapping")
+    made_for = mapping.get("base_model_class") if isinstance(mapping, Mapping) else None
+    if made_for is None:  # peft records it where the adapter has no task type
+        base = config.get("base_model_name_or_path")
+        if base and not same_name(str(base), source.name):
+            logger.warning(
+                "adapter %r from %r says that it was made for %r; it is loaded onto %r, and "
+                "nothing else tells whether it is the same backbone",
+                name, folder, base, source.name,
+            )  # fmt: skip
+    elif made_for != family_class(source.family).auto_class:
+        raise AdapterError(
+            f"adapter {name!r} from {folder!r} was made for another backbone than "
+            f"{source.name!r}: it is for {made_for}"
+        )
 
 
 def _record(folder: str) -> Mapping[str, Any]:
@@ -190,7 +211,6 @@ def _load(backbone: Backbone, adapters: Mapping[str, str], copies: Path) -> None
     _check_member_names(adapters, backbone)
     wrapped: PeftModel | None = None
     for i, (name, folder) in enumerate(adapters.items()):
-        _check_family(name, folder, backbone)
         try:
             local = put_in_form(name, folder, backbone.source.family, copies / str(i))
             stored = set(stored_names(name, Path(local)))
@@ -233,25 +253,4 @@ def _check_member_names(adapters: Mapping[str, str], backbone: Backbone) -> None
     if taken := parts & set(adapters):
         raise AdapterError(
             f"member name {min(taken)!r} is also a part of the names of tensors; rename the member"
-        )
-
-
-def _check_family(name: str, folder: str, backbone: Backbone) -> None:
-    """Families name and may shape their decoders alike, so the tensors do not tell them apart."""
-    config = read_adapter_config(name, folder)
-    mapping = config.get("auto_mapping")
-    made_for = mapping.get("base_model_class") if isinstance(mapping, Mapping) else None
-    if made_for is None:  # peft records it where the adapter has no task type
-        base = config.get("base_model_name_or_path")
-        if base and not same_name(str(base), backbone.source.name):
-            logger.warning(
-                "adapter %r from %r says that it was made for %r; it is loaded onto %r, and "
-                "nothing else tells whether it is the same backbone",
-                name, folder, base, backbone.source.name,
-            )  # fmt: skip
-        return
-    if made_for != backbone.auto_class:
-        raise AdapterError(
-            f"adapter {name!r} from {folder!r} was made for another backbone than "
-            f"{backbone.source.name!r}: it is for {made_for}"
         )
