@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tokenfocus_ray.errors import ManifestError
+from tokenfocus_ray.datasets.text import as_text
+from tokenfocus_ray.errors import ManifestError, RowError
 from tokenfocus_ray.schema import Element, parse_elements, sample_id
 
 #: What is read of a label table, as far as it is there.
@@ -220,9 +221,12 @@ def _require_lists(column: pa.Field[Any], depth: int, source: str) -> None:
 
 
 def _sample_id(row: dict[str, Any], where: str) -> str:
-    given = row.get("sample_id")
+    try:
+        given = as_text(row.get("sample_id"), where="sample_id")
+    except RowError as error:
+        raise ManifestError(f"{where}: {error}, as the scores have it") from None
     if given is not None:
-        return str(given)
+        return given
     image, prompt = row.get("image_uri"), row.get("prompt")
     if not image or not prompt:
         raise ManifestError(

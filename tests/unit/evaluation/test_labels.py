@@ -55,6 +55,18 @@ def test_id_is_derived_where_it_is_missing() -> None:
     assert read_labels(table(row))[expected[0]].prompt == "a pig"
 
 
+def test_ids_are_read_as_in_scores() -> None:
+    """A number or bytes are the text that a scoring job makes of them; a float is no id."""
+    totals = pa.array([[5]])
+    for given in (pa.array([7]), pa.array([b"7"]), pa.array(["7"])):
+        assert list(read_labels(pa.table({"sample_id": given, "total_scores": totals}))) == ["7"]
+    with pytest.raises(ManifestError) as caught:
+        read_labels(pa.table({"sample_id": [7.0], "total_scores": totals}), "labels.parquet")
+    assert str(caught.value) == (
+        "labels.parquet: row 0: sample_id is 7.0 (float); give one text, as the scores have it"
+    )
+
+
 @pytest.mark.parametrize("totals", [None, [], [0, 3], [3, 6], [4, None]])
 def test_unusable_totals_are_nan(totals: list[int | None] | None) -> None:
     label = read_labels(table({"sample_id": "a", "total_scores": totals}))["a"]
