@@ -114,8 +114,8 @@ def _quieten() -> None:
     import ray.data  # sets up its logger
 
     for handler in logging.getLogger(ray.data.__name__).handlers:
-        if isinstance(handler, logging.StreamHandler) and _is_warning not in handler.filters:
-            handler.addFilter(_is_warning)
+        if handler.name == "console":
+            handler.addFilter(_is_warning)  # once, however often it is added
 
 
 def _is_warning(record: logging.LogRecord) -> bool:

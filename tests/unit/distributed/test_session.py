@@ -1,0 +1,70 @@
+"""What a session keeps Ray from: the handler of SIGTERM, and the console."""
+
+from __future__ import annotations
+
+import io
+import logging
+import signal
+from collections.abc import Iterator
+
+import pytest
+import ray.data
+
+from tokenfocus_ray.distributed.session import _own_handler, _quieten
+
+
+@pytest.fixture
+def came() -> Iterator[list[int]]:
+    """Signals that a handler of ours, which is there before Ray, was told of."""
+    told: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    yield told
+    signal.signal(signal.SIGTERM, before)
+
+
+def rays(number: int, frame: object) -> None:
+    raise SystemExit(number)
+
+
+def test_a_handler_outlives_the_start_of_ray(came: list[int]) -> None:
+    with _own_handler():
+        signal.signal(signal.SIGTERM, rays)
+    signal.raise_signal(signal.SIGTERM)
+    assert came == [signal.SIGTERM]
+
+
+def test_a_signal_while_ray_starts_is_told_to_the_handler(came: list[int]) -> None:
+    @_own_handler()
+    def start() -> None:
+        signal.signal(signal.SIGTERM, rays)
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        start()
+    assert came == [signal.SIGTERM]
+
+
+def test_without_a_handler_rays_own_stays() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert before is signal.SIG_DFL
+    try:
+        with _own_handler():
+            signal.signal(signal.SIGTERM, rays)
+        assert signal.getsignal(signal.SIGTERM) is rays
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_ray_data_prints_warnings_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its errors are those that the job tells in its own words, with hundreds of lines."""
+    _quieten()
+    _quieten()
+    logger = logging.getLogger(ray.data.__name__)
+    (console,) = (handler for handler in logger.handlers if handler.name == "console")
+    assert len(console.filters) == len(set(console.filters))
+    shown = io.StringIO()
+    assert isinstance(console, logging.StreamHandler)
+    monkeypatch.setattr(console, "stream", shown)
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        logger.log(level, "level %d", level)
+    assert [line.rpartition("-- ")[2] for line in shown.getvalue().splitlines()] == ["level 30"]
