@@ -500,7 +500,7 @@ class TestRefusals:
         ("options", "resource", "each", "total"),
         [
             ({"workers": 3, "cpus": 20.0}, "CPU", "20", "61"),
-            ({"workers": 4, "gpus": 1.0}, "GPU", "1", "4"),
+            ({"workers": 2, "gpus": 1.0}, "GPU", "1", "2"),
         ],
     )
     def test_needs_beyond_the_session(
