@@ -130,18 +130,32 @@ def _check_family(name: str, folder: str, config: Mapping[str, Any], source: Sou
         )
 
 
-def _record(folder: str) -> Mapping[str, Any]:
-    """What a training here wrote beside an adapter; empty where it was made elsewhere."""
+def _record(name: str, folder: str) -> tuple[str, dict[str, Any], str]:
+    """What a training here wrote beside an adapter: backbone, questions, revision.
+
+    Empty where there is no such file: the adapter was made elsewhere.
+
+    Raises:
+        AdapterError: it is there, but cannot be read, so how to ask is not known.
+    """
+    path = Path(folder) / RECORD
+    if not path.exists():
+        return "", {}, ""
     try:
-        record = json.loads((Path(folder) / RECORD).read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return str(record["backbone"]), dict(record["questions"]), str(record.get("revision"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        cause = str(error).splitlines() or [""]
+        raise AdapterError(
+            f"adapter {name!r} from {folder!r}: its {RECORD}, which says how it was taught to be "
+            f"asked, cannot be read ({type(error).__name__}: {cause[0]:.80}); fetch the adapter "
+            f"again, or delete that file if no training here made it"
+        ) from error
 
 
 def _warn_of_another_commit(name: str, folder: str, source: Source) -> None:
     """Another commit need not have other weights, so it is not refused."""
-    then = str(_record(folder).get("revision"))
+    _, _, then = _record(name, folder)
     if source.on_hub and COMMIT.fullmatch(then) and then != source.revision:
         logger.warning(
             "adapter %r from %r was trained on commit %s of %s, and is loaded onto %s; give "
@@ -161,15 +175,12 @@ def check_taught(
         questions: What decides the questions now: levels, structure, wording.
 
     Raises:
-        AdapterError: naming what differs, both values, and the remedy.
+        AdapterError: naming what differs, both values, and the remedy; or a record that cannot be
+            read.
     """
     for name, folder in adapters.items():
-        record = _record(folder)
-        try:
-            taught, made_for = dict(record["questions"]), str(record["backbone"])
-        except (ValueError, KeyError, TypeError):
-            continue
-        if Path(made_for).name != Path(backbone).name:
+        made_for, taught, _ = _record(name, folder)
+        if made_for and Path(made_for).name != Path(backbone).name:
             raise AdapterError(
                 f"adapter {name!r} from {folder!r} was trained for backbone {made_for!r}, not for "
                 f"{backbone!r}; score with the former"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import os
 import platform
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,8 @@ from tokenfocus_ray.errors import BackboneError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 #: ``model_type`` of config.json -> the class that handles it.
 FAMILIES = {
@@ -219,11 +221,11 @@ def load_text(source: Source) -> tuple[Any, Any]:
     template = read_json(source, PREPROCESSORS[0], False).get("chat_template")
     template = template or read_json(source, "chat_template.json", False).get("chat_template")
     if difference := template_difference(markup, tokenizer, template):
-        warnings.warn(
-            f"backbone {source.name!r}: its chat template {difference}; a model that was tuned "
-            f"with its template may score worse so (docs/method.md)",
-            stacklevel=2,
-        )
+        logger.warning(
+            "backbone %r: its chat template %s; a model that was tuned with its template may score "
+            "worse so (docs/method.md)",
+            source.name, difference,
+        )  # fmt: skip
     return config, tokenizer
 
 

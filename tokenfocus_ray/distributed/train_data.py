@@ -45,7 +45,7 @@ from tokenfocus_ray.training.samples import (
     SAMPLES,
     SKIPPED,
     check_disjoint,
-    check_ranked,
+    check_weights,
     index_samples,
 )
 from tokenfocus_ray.training.schedule import Schedule, Step
@@ -222,7 +222,7 @@ def prepare_samples(
         test = read_manifest(config.test, config.images, config.map, config.encoding)
         prompts = test.table[test.columns.prompt].to_pylist()
         check_disjoint(samples, prompts, manifest.path, config.test)
-    check_ranked(samples, config)
+    check_weights(samples, config)
     groups: list[Any] = samples["group"].to_pylist()
     make_bags(groups, config.bags)  # too few prompts: said before an image is read
     inspect = _Inspect(manifest.columns, tuple(specs), manifest.base, store.child("images"))

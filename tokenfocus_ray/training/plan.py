@@ -19,7 +19,7 @@ from tokenfocus_ray.schema import parse_elements
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
 from tokenfocus_ray.training.adapter import attach, count, trainable
 from tokenfocus_ray.training.bags import make_bags, member_name
-from tokenfocus_ray.training.samples import check_ranked, index_samples
+from tokenfocus_ray.training.samples import check_weights, index_samples
 from tokenfocus_ray.training.schedule import Schedule
 from tokenfocus_ray.training.validation import Choice, choices
 
@@ -79,7 +79,7 @@ def plan_members(
         UserError: the data, the bags, a backbone or the adapter's targets do not fit.
     """
     samples, _ = index_samples(table, columns, config, where)
-    check_ranked(samples, config)
+    check_weights(samples, config)
     groups: list[Any] = samples["group"].to_pylist()
     bags = make_bags(groups, config.bags)
     decided = choices(samples, bags, config)

@@ -214,29 +214,34 @@ def labels_of(
     )
 
 
-def check_ranked(samples: pa.Table, config: TrainConfig) -> None:
-    """Refuses a rank term that would have nothing to compare.
+def check_weights(samples: pa.Table, config: TrainConfig) -> None:
+    """Refuses weights of the loss under which there would be nothing to learn, or to compare.
 
     Args:
         samples: See :data:`SAMPLES`.
         config: The fan-out.
 
     Raises:
-        ConfigError: no two images of one prompt are rated differently.
+        ConfigError: elements count for nothing and there is no total rating; or the rank term
+            counts, and no two images of one prompt are rated differently.
     """
-    if not config.loss.rank:
-        return
-    first: dict[int, float] = {}
     total_levels, _ = vocabularies(config)
-    rows = samples.select(["group", "total_scores"]).to_pylist()
-    for row in rows:
+    first: dict[int, float] = {}
+    differ = False
+    for row in samples.select(["group", "total_scores"]).to_pylist():
         label = soft_label(row["total_scores"] or (), total_levels)
-        if label.weight and first.setdefault(row["group"], label.mean) != label.mean:
-            return
-    raise ConfigError(
-        f"loss.rank = {config.loss.rank:g} compares images of one prompt, but in the training data "
-        f"no two of a prompt have different total ratings; set it to 0, or add such images"
-    )
+        if label.weight:
+            differ |= first.setdefault(row["group"], label.mean) != label.mean
+    if not first and not config.loss.elements:
+        raise ConfigError(
+            "loss.elements = 0 leaves out element labels, and the training data has no total "
+            "rating; raise it, or add total_scores"
+        )
+    if config.loss.rank and not differ:
+        raise ConfigError(
+            f"loss.rank = {config.loss.rank:g} compares images of one prompt, but in the training "
+            f"data no two of a prompt have different total ratings; set it to 0, or add such images"
+        )
 
 
 def check_disjoint(

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -72,10 +72,9 @@ def change(folder: Path, file: str, template: str) -> None:
 
 
 def warned(folder: Path) -> list[str]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with patch.object(registry.logger, "warning") as caught:
         registry.load_text(registry.resolve(str(folder)))
-    return [str(w.message) for w in caught]
+    return [text % tuple(values) for text, *values in (call.args for call in caught.call_args_list)]
 
 
 def refusal(folder: Path) -> str:

@@ -20,7 +20,7 @@ from tokenfocus_ray.training.samples import (
     SKIP_CODES,
     SKIPPED,
     check_disjoint,
-    check_ranked,
+    check_weights,
     index_samples,
     labels_of,
     vocabularies,
@@ -496,10 +496,25 @@ def test_rank_term_without_a_pair_is_refused() -> None:
 
     ranked = TrainConfig.parse({"data": "m", "backbones": ["b"], "loss": {"rank": 0.5}})
     with pytest.raises(ConfigError) as caught:
-        check_ranked(samples(rated), ranked)
+        check_weights(samples(rated), ranked)
     assert str(caught.value) == (
         "loss.rank = 0.5 compares images of one prompt, but in the training data no two of a "
         "prompt have different total ratings; set it to 0, or add such images"
     )
-    check_ranked(samples([*rated, ("A  cat", [5])]), ranked)
-    check_ranked(samples(rated), CONFIG)
+    check_weights(samples([*rated, ("A  cat", [5])]), ranked)
+    check_weights(samples(rated), CONFIG)
+
+
+def test_data_from_which_nothing_would_be_learned_is_refused() -> None:
+    """Element labels alone, which a weight of 0 leaves out."""
+    row = {k: v for k, v in GOOD.items() if k != "total_scores"}
+    table = pa.Table.from_pylist([row])
+    samples, _ = index_samples(table, find_columns(table.column_names, {}, "m"), CONFIG, "m")
+    without = TrainConfig.parse({"data": "m", "backbones": ["b"], "loss": {"elements": 0}})
+    with pytest.raises(ConfigError) as caught:
+        check_weights(samples, without)
+    assert str(caught.value) == (
+        "loss.elements = 0 leaves out element labels, and the training data has no total rating; "
+        "raise it, or add total_scores"
+    )
+    check_weights(samples, CONFIG)
