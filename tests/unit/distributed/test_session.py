@@ -45,8 +45,7 @@ def test_a_signal_while_ray_starts_is_told_to_the_handler(came: list[int]) -> No
 
 
 def test_without_a_handler_rays_own_stays() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    assert before is signal.SIG_DFL
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with _own_handler():
             signal.signal(signal.SIGTERM, rays)
