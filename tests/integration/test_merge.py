@@ -153,5 +153,5 @@ def test_refusals(scores: Path, tmp_path: Path) -> None:
     assert not os.path.exists(out)
     part = str(scores / "scores" / "part-00001.parquet")
     merge_scores([part], out, bundle)
-    with pytest.raises(ConfigError, match=r"begun with another configuration \(input.0.content"):
+    with pytest.raises(ConfigError, match=r"begun with another configuration \(input.0.bytes"):
         merge_scores([str(scores / "scores")], out, bundle)

@@ -87,6 +87,22 @@ def adapter_hash(folder: str) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
+def adapter_config_hash(folder: str) -> str:
+    """Hash of what an adapter is beside its weights, such as their scaling, wherever it lies.
+
+    Raises:
+        AdapterError: its configuration is no JSON.
+    """
+    data = Store.of(folder).read_bytes(ADAPTER_CONFIG)
+    try:
+        config = dict(json.loads(data))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise AdapterError(f"{folder!r}: {ADAPTER_CONFIG} cannot be read: {error}") from error
+    for key in ("base_model_name_or_path", "revision", "peft_version"):  # on which no score depends
+        config.pop(key, None)
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def check_adapters(adapters: Mapping[str, str], source: Source) -> None:
     """Checks names, files and kinds without loading the backbone.
 

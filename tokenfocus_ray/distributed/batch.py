@@ -207,18 +207,19 @@ def run_job(
         summary = _count(store, source.n_rows)
         say(f"already finished: {summary.rows:,} rows are there, nothing is scored")
         return replace(summary, out=out, seconds=time.monotonic() - started)
-    store.check_writable()
-    with hold(store, "score", say) as lease:
-        # asked again, since another launch may have begun or ended in between
-        ledger = Ledger(store, source.units) if is_known() else None
-        if ledger and retry_unscored and (again := reopen(ledger)):
-            say(f"{again} rows are scored again")
-            ledger = Ledger(store, source.units)
-        launch: dict[str, Any] | None = None
-        if ledger is None or not ledger.is_finished:
-            with ray_session():
-                names = [scorer.name for scorer in scorers]
-                check_budget(names, job, cluster_gpus(), ray.cluster_resources().get("CPU", 0))
+    with ray_session():
+        # first, so that a job that is refused leaves nothing behind
+        names = [scorer.name for scorer in scorers]
+        check_budget(names, job, cluster_gpus(), ray.cluster_resources().get("CPU", 0))
+        store.check_writable()
+        with hold(store, "score", say) as lease:
+            # asked again, since another launch may have begun or ended in between
+            ledger = Ledger(store, source.units) if is_known() else None
+            if ledger and retry_unscored and (again := reopen(ledger)):
+                say(f"{again} rows are scored again")
+                ledger = Ledger(store, source.units)
+            launch: dict[str, Any] | None = None
+            if ledger is None or not ledger.is_finished:
                 if ledger is None:
                     _begin(lease, source, everything)
                     ledger = Ledger(store, source.units)
@@ -227,14 +228,14 @@ def run_job(
                 run = BatchRun(lease, source, scorers, job, ledger, say, ensemble)
                 run.finish()
                 launch = run.record()
-        lease.confirm()
-        store.delete(COMMITS)
-        for folder in (store, store.child(JOB)):
-            folder.sweep()
-        summary = _count(store, source.n_rows)
-        summary = replace(summary, out=out, seconds=time.monotonic() - started)
-        if launch or not store.exists(RUN_FILE):
-            store.write_json(RUN_FILE, asdict(summary) | {"launch": launch, "job": everything})
+            lease.confirm()
+            store.delete(COMMITS)
+            for folder in (store, store.child(JOB)):
+                folder.sweep()
+            summary = _count(store, source.n_rows)
+            summary = replace(summary, out=out, seconds=time.monotonic() - started)
+            if launch or not store.exists(RUN_FILE):
+                store.write_json(RUN_FILE, asdict(summary) | {"launch": launch, "job": everything})
     return summary
 
 

@@ -12,6 +12,9 @@ from tokenfocus_ray.datasets.watch import STAMPS
 from tokenfocus_ray.errors import ConfigError, OutputError
 from tokenfocus_ray.storage import Store, public
 
+#: Keys of what adapters are beside their weights: scaling, kind, layers.
+ADAPTER_CONFIGS = "adapter_configs"
+
 
 def check_identity(
     store: Store, file: str, identity: Mapping[str, Any], is_ours: Callable[[str], bool], maker: str
@@ -39,11 +42,7 @@ def check_identity(
         return False
     earlier = store.read_record(file)
     plain = json.loads(json.dumps(identity))
-    keys = [
-        key
-        for key in sorted({*earlier, *plain})
-        if earlier.get(key) != plain.get(key) and not (_is_stamp(key) and key not in earlier)
-    ]
+    keys = differing(earlier, plain)
     if keys:
         shown = "; ".join(difference(k, earlier.get(k), plain.get(k), "there") for k in keys)
         raise ConfigError(
@@ -53,10 +52,18 @@ def check_identity(
     return True
 
 
-def _is_stamp(key: str) -> bool:
-    """Whether a job that was begun by an earlier version lacks it, and goes on without."""
-    first, _, last = key.partition(".")
-    return first == "input" and last.rpartition(".")[2] in STAMPS
+def differing(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Entries in which two records differ, but for those that an earlier version did not keep."""
+    return [
+        key
+        for key in sorted({*earlier, *now})
+        if earlier.get(key) != now.get(key) and (key in earlier or not _is_later(key))
+    ]
+
+
+def _is_later(key: str) -> bool:
+    parts = key.split(".")
+    return ADAPTER_CONFIGS in parts or (parts[0] == "input" and parts[-1] in STAMPS)
 
 
 def place(uri: str) -> Store:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import ImageSpec, Source
 from tokenfocus_ray.backbones.lora import (
+    adapter_config_hash,
     adapter_hash,
     check_adapters,
     check_taught,
     local_adapters,
 )
 from tokenfocus_ray.config import ScoringConfig
-from tokenfocus_ray.distributed.identity import difference
+from tokenfocus_ray.distributed.identity import ADAPTER_CONFIGS, difference, differing
 from tokenfocus_ray.errors import ConfigError
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.prompt import asked
@@ -88,8 +89,7 @@ def check_ensemble(ensemble: Ensemble, identities: Mapping[str, Mapping[str, Any
         for key in ("backbone", "ensemble"):  # a folder may have moved
             recorded.pop(key, None)
             now.pop(key, None)
-        keys = [k for k in sorted({*recorded, *now}) if recorded and recorded.get(k) != now.get(k)]
-        if keys:
+        if recorded and (keys := differing(recorded, now)):
             shown = "; ".join(difference(k, recorded.get(k), now.get(k), "then") for k in keys)
             raise ConfigError(
                 f"the ensemble was fitted on other scores of {name!r} ({shown}); set it back, or "
@@ -137,6 +137,7 @@ def scoring_identity(config: ScoringConfig, source: Source | None = None) -> dic
         values[name] = [list(pair) for pair in values[name].items()]
     adapters = values.pop("adapters")
     values |= {f"adapters.{name}": adapter_hash(folder) for name, folder in adapters.items()}
+    values |= {f"{ADAPTER_CONFIGS}.{n}": adapter_config_hash(f) for n, f in adapters.items()}
     values["weights"] = (source or registry.resolve(config.backbone, config.revision)).revision
     values["template"] = PromptTemplate(structure=config.structure).fingerprint()
     return values

@@ -100,6 +100,31 @@ def test_an_output_of_a_folder_goes_on_without_its_revision(tmp_path: Path) -> N
     assert agree(store, identity("tiny-internvl"))
 
 
+def test_another_scaling_of_an_adapter_is_another_configuration(tmp_path: Path) -> None:
+    """Its weights are the same; records of before this was kept are gone on with."""
+    adapter, store = tmp_path / "adapter", Store.of(tmp_path / "out")
+    adapter.mkdir()
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+
+    def now(**values: Any) -> dict[str, Any]:
+        (adapter / "adapter_config.json").write_text(json.dumps({"lora_alpha": 8} | values))
+        config = ScoringConfig(backbone="tiny-internvl", adapters={"m": str(adapter)})
+        return scoring_identity(config)
+
+    begun = now()
+    store.write_json("job.json", begun)
+    assert agree(store, now(peft_version="0.22", base_model_name_or_path="moved"))
+    with pytest.raises(ConfigError, match=r"another configuration \(adapter_configs\.m: '"):
+        agree(store, now(lora_alpha=16))
+    total: Any = None
+    with pytest.raises(ConfigError, match=r"other scores of 'b' \(adapter_configs\.m: '"):
+        check_ensemble(Ensemble(total, backbones={"b": {"identity": begun}}), {"b": now(r=4)})
+    del begun["adapter_configs.m"]
+    store.write_json("job.json", begun)
+    assert agree(store, now(lora_alpha=16))
+    check_ensemble(Ensemble(total, backbones={"b": {"identity": begun}}), {"b": now(r=4)})
+
+
 @pytest.mark.parametrize(
     ("recorded", "shown"),
     [
