@@ -80,6 +80,12 @@ def own_error(error: BaseException | None) -> UserError | None:
     return None
 
 
+def reason_of(error: BaseException) -> BaseException:
+    """What a process raised, below all of Ray's wrappers; as an error of ours where it is one."""
+    *_, innermost = [error, *_chain(error)]
+    return own_error(error) or innermost
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     """An error and what it was raised from; not what was being handled when it was raised."""
     seen: set[int] = set()

@@ -27,7 +27,7 @@ import ray
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import ImageSpec, Source
 from tokenfocus_ray.config import BackboneRun, TrainConfig
-from tokenfocus_ray.distributed.causes import own_error
+from tokenfocus_ray.distributed.causes import reason_of
 from tokenfocus_ray.distributed.commits import JOB
 from tokenfocus_ray.distributed.failures import Action
 from tokenfocus_ray.distributed.identity import check_identity, check_outside, place
@@ -43,7 +43,7 @@ from tokenfocus_ray.distributed.train_data import (
     read_manifest,
     read_samples,
 )
-from tokenfocus_ray.distributed.train_failures import EndAtOnce, decide_member, innermost
+from tokenfocus_ray.distributed.train_failures import EndAtOnce, decide_member
 from tokenfocus_ray.distributed.train_job import (
     ADAPTER,
     HELD_OUT_FILE,
@@ -445,9 +445,7 @@ def _fit_member(job: MemberJob, base: str) -> None:
 
 def _cause(error: BaseException) -> str:
     """The innermost reason, on one line."""
-    if (own := own_error(error)) is not None:
-        return f"{type(own).__name__}: {own}"
-    inner = innermost(error)
+    inner = reason_of(error)
     lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
     return f"{type(inner).__name__}: {lines[-1] if lines else ''}"
 
@@ -455,7 +453,7 @@ def _cause(error: BaseException) -> str:
 def _failure(failed: Mapping[str, Exception], n_members: int) -> TrainingError:
     """What to say of the members that could not be trained."""
     name, error = next(iter(failed.items()))
-    again = any(decide_member(innermost(e)).action is not Action.STOP for e in failed.values())
+    again = any(decide_member(reason_of(e)).action is not Action.STOP for e in failed.values())
     remedy = (
         "launch the same command again to train those that are missing"
         if again

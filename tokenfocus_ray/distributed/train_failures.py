@@ -40,14 +40,3 @@ class EndAtOnce(ray.train.UserCallback):
         for error in worker_exceptions.values():
             if decide_member(error).action is Action.STOP:
                 raise ray.train.ControllerError(error)
-
-
-def innermost(error: BaseException) -> BaseException:
-    """What a worker raised, of what ``TorchTrainer.fit`` raises in a task."""
-    while True:
-        failures = getattr(error, "worker_failures", None) or {}
-        inner = next(iter(failures.values()), None) or getattr(error, "controller_failure", None)
-        inner = inner or getattr(error, "cause", None) or error.__cause__
-        if not isinstance(inner, BaseException) or inner is error:
-            return error
-        error = inner

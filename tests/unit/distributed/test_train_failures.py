@@ -15,9 +15,10 @@ from ray.train.v2._internal.execution.failure_handling import (
     FailureDecision,
 )
 
+from tokenfocus_ray.distributed.causes import reason_of
 from tokenfocus_ray.distributed.failures import Action
 from tokenfocus_ray.distributed.train import _cause, _failure
-from tokenfocus_ray.distributed.train_failures import EndAtOnce, decide_member, innermost
+from tokenfocus_ray.distributed.train_failures import EndAtOnce, decide_member
 from tokenfocus_ray.errors import (
     AdapterError,
     ConfigError,
@@ -54,7 +55,7 @@ def decision(error: Exception, others: dict[int, Exception] | None = None) -> Fa
         handler.after_worker_group_poll_status(status)
     except ray.train.TrainingFailedError as ended:
         raised = pickle.loads(pickle.dumps(ended))
-    assert innermost(raised).args == error.args
+    assert reason_of(raised).args == error.args
     return policy.make_decision(raised)
 
 
