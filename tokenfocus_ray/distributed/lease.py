@@ -114,7 +114,10 @@ def refuse_if_held(out: Store) -> None:
         OutputError: with who holds it.
     """
     folder = out.child(LEASE)
-    for name in folder.names():
+    names: list[str] = []
+    with suppress(OutputError):  # of a folder that cannot be: whoever writes to it says so better
+        names = folder.names()
+    for name in names:
         _, record = _read(folder, name)
         if life_of(name, record) is Life.ALIVE:
             raise _refusal(out, name, record)
