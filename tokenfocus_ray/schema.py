@@ -47,6 +47,23 @@ ERROR_CODES: dict[str, str] = {
 #: Most bytes of an encoded image: 8192 x 8192 pixels of 16-bit RGBA, not packed, are as many.
 MAX_IMAGE_BYTES = 512 * 2**20
 
+#: A few wrong ratings are errors of their own; of more than this share of the rated rows, and of
+#: more rows than this, the ratings are on another scale than the levels'.
+_MOST_OUTSIDE, _FEW_ROWS = 0.03, 2
+
+
+def is_other_scale(n_outside: int, n_rated: int) -> bool:
+    """Whether ratings out of range mean another scale, rather than a few mistakes.
+
+    >>> is_other_scale(2, 10), is_other_scale(3, 100), is_other_scale(4, 100)
+    (False, False, True)
+
+    Args:
+        n_outside: Rows with a rating out of range.
+        n_rated: Rows with any rating.
+    """
+    return n_outside > max(_FEW_ROWS, _MOST_OUTSIDE * n_rated)
+
 
 @dataclass(frozen=True, slots=True)
 class Element:

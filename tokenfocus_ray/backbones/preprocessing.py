@@ -65,7 +65,6 @@ def check_processor(file: Mapping[str, Any], types: Collection[str]) -> None:
     Raises:
         UnfollowedError: naming the key.
     """
-    # of the oldest files; transformers reads it so too
     oldest = str(file.get("feature_extractor_type") or "")
     oldest = oldest.replace("FeatureExtractor", "ImageProcessor")  # as transformers reads it
     kind = str(file.get("image_processor_type") or oldest)

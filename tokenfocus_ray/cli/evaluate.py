@@ -158,16 +158,34 @@ def read_parquet(
             return found.schema.empty_table()
         scan = found.scanner([name for name in columns or names if name in names])
         if ids is None:
-            return scan.to_table()
+            return _valid(scan.to_table(), path)
         # not by the scanner, which cannot compare a file's statistics of views
         known = pa.array(list(ids), pa.string())
         some = [
             batch.filter(pc.is_in(batch["sample_id"].cast(pa.string()), known))
             for batch in scan.to_batches()
         ]
-        return pa.Table.from_batches(some, schema=schema)
+        kept = scan.projected_schema.with_metadata(schema.metadata)
+        return _valid(pa.Table.from_batches(some, schema=kept), path)
     except (OSError, pa.ArrowException) as error:
         raise ManifestError(f"{path}: cannot be read as Parquet ({error}); give Parquet") from None
+
+
+def _valid(table: pa.Table, path: str) -> pa.Table:
+    """The table, if its text is UTF-8: Arrow does not look when it reads."""
+    import pyarrow as pa
+
+    from tokenfocus_ray.errors import ManifestError
+
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            raise ManifestError(
+                f"{path}: column {name!r} holds text that is not UTF-8; write it again as UTF-8, "
+                f"or leave the column out"
+            ) from None
+    return table
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:

@@ -146,6 +146,7 @@ class PreparePieces:
         """One piece."""
         started = time.perf_counter()
         prepare = replace(self.prepare, base=head["base"])
+        # of the whole piece, whose rows may go on one by one and must stay of one type
         table = as_asked(table, prepare.columns, prepare.encoding)
         table = self.guard(head, table, functools.partial(_prepared, prepare), prepare.unread)
         return head | {"prepare_s": time.perf_counter() - started}, table

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tokenfocus_ray.datasets.text import as_text
 from tokenfocus_ray.errors import ManifestError, RowError
-from tokenfocus_ray.schema import Element, parse_elements, sample_id
+from tokenfocus_ray.schema import Element, is_other_scale, parse_elements, sample_id
 
 #: What is read of a label table, as far as it is there.
 LABEL_COLUMNS = (
@@ -34,8 +34,6 @@ _LISTS = (
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
 TOTAL_RANGE = (1.0, 5.0)
 ELEMENT_RANGE = (0.0, 1.0)
-#: More samples than these, and than this share, with a rating out of range: another scale.
-FEW_SAMPLES, MOST_OUTSIDE = 2, 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +149,12 @@ def scale_of(schema: pa.Schema) -> tuple[float, float]:
 def _check_scale(ratings: Sequence[Sequence[Any]], scale: tuple[float, float], source: str) -> None:
     """A few ratings out of range are errors of their own; many are another scale."""
     low, high = scale
-    rated = [own for row in ratings if (own := [float(v) for v in row if v is not None])]
+    each = ([float(v) for v in row if v is not None and math.isfinite(v)] for row in ratings)
+    rated = [own for own in each if own]
     outside = [own for own in rated if any(v < low or v > high for v in own)]
-    if len(outside) <= max(FEW_SAMPLES, MOST_OUTSIDE * len(rated)):
+    if not is_other_scale(len(outside), len(rated)):
         return
-    seen = [v for own in rated for v in own if math.isfinite(v)]
+    seen = [v for own in rated for v in own]
     raise ManifestError(
         f"{source}: {len(outside)} of {len(rated)} samples have total_scores outside {low:g}.."
         f"{high:g}, the scale of the scores; all ratings lie in {min(seen):g}..{max(seen):g}. Map "

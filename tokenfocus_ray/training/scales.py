@@ -11,11 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tokenfocus_ray.errors import ManifestError
+from tokenfocus_ray.schema import is_other_scale
 from tokenfocus_ray.scoring.levels import LevelVocabulary
-
-#: A few wrong ratings are left out with their rows; of more than this share of the rated rows, and
-#: of more rows than this, the scale is another.
-MOST_OUTSIDE, FEW_ROWS = 0.03, 2
 
 
 def check_scales(
@@ -35,7 +32,7 @@ def check_scales(
         low, high = min(vocabulary.values), max(vocabulary.values)
         rated = [(i, found) for i, r in enumerate(rows) if (found := [*_ratings(r.get(column))])]
         outside = [i for i, found in rated if not low <= min(found) <= max(found) <= high]
-        if len(outside) <= FEW_ROWS or len(outside) <= MOST_OUTSIDE * len(rated):
+        if not is_other_scale(len(outside), len(rated)):
             continue
         seen = [rating for _, found in rated for rating in found]
         remedy = f"map them to {low:g}..{high:g}: element scores are thresholded at 0.5"

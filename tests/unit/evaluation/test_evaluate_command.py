@@ -344,3 +344,16 @@ def test_labels_on_the_scale_of_the_levels_are_all_used(tmp_path: Path) -> None:
     stacked = read_scores([str(tmp_path / "s.parquet")], str(tmp_path / "l.parquet"))
     assert stacked.total["label"].to_pylist() == [own[0] for own in wide.to_pylist()]
     assert evaluate_scores(scores.replace_schema_metadata(about), labels).n_labelled == 60
+
+
+def test_text_that_is_not_utf8_is_refused_by_column(tmp_path: Path) -> None:
+    """Arrow reads it without a look, and the first that does would end in a traceback."""
+    broken = pa.array([b"caf\xe9", b"b"]).view(pa.string())
+    pq.write_table(pa.table({"sample_id": ["a", "b"], "prompt": broken}), tmp_path / "t.parquet")
+    with pytest.raises(ManifestError) as caught:
+        read_parquet(str(tmp_path / "t.parquet"), None, ())
+    assert str(caught.value) == (
+        f"{tmp_path}/t.parquet: column 'prompt' holds text that is not UTF-8; write it again as "
+        f"UTF-8, or leave the column out"
+    )
+    assert read_parquet(str(tmp_path / "t.parquet"), ["sample_id"], ()).num_rows == 2

@@ -211,3 +211,11 @@ def test_the_scale_of_scores_is_that_of_their_levels() -> None:
         assert scale_of(schema) == scale
     assert scale_of(pa.schema([])) == (1, 5)
     assert scale_of(pa.schema([], {"tokenfocus.config": "[" * 100_000})) == (1, 5)
+
+
+def test_infinite_ratings_are_no_scale_of_their_own() -> None:
+    totals = pa.array([[math.inf]] * 4 + [[3.0]])
+    table = pa.table({"sample_id": list("abcde"), "total_scores": totals})
+    assert [math.isnan(label.total) for label in read_labels(table).values()] == [True] * 4 + [
+        False
+    ]
