@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import peft
 import pytest
-import torch
 import transformers
 from peft import (
     AdaLoraConfig,
@@ -32,18 +30,11 @@ from tests.support.samples import make_samples, score
 from tokenfocus_ray.errors import AdapterError
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 NAME = "tiny-internvl"
 TOLERANCE = 1e-5
 #: A decomposition of every layer's weights takes long.
 ONE_LAYER = r".*language_model\.layers\.1\.mlp\.down_proj"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def lora(**options: Any) -> LoraConfig:

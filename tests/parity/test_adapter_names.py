@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ from tokenfocus_ray.errors import AdapterError
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 #: Family -> today's start of a name, and what it was.
 OLD = {
     "tiny-qwen2_5_vl": {"model.language_model.": "model.", "model.visual.": "visual."},
@@ -33,14 +34,6 @@ OLD = {
         "lm_head": "language_model.lm_head",
     },
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def old_name(name: str, backbone: str) -> str:
