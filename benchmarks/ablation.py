@@ -31,7 +31,7 @@ from scipy import stats
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.manifest import find_columns
-from tokenfocus_ray.datasets.synthetic_files import write_benchmark
+from tokenfocus_ray.datasets.synthetic.files import write_benchmark
 from tokenfocus_ray.evaluation import challenge_score, correlations, element_accuracy
 
 BACKBONES = registry.BUILT_IN
@@ -55,7 +55,7 @@ METRICS = {"srcc": "SRCC", "plcc": "PLCC", "accuracy": "element accuracy", "fina
 
 def config_of(data: str, backbone: str, overrides: dict[str, Any], seed: int, epochs: int) -> Any:
     """The training of a variant; the rest is the demo's."""
-    from tokenfocus_ray.cli.demo import TRAINING
+    from tokenfocus_ray.demo import TRAINING
 
     values = {
         "data": data or "-",
@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
-    from tokenfocus_ray.cli.demo import TRAINING
+    from tokenfocus_ray.demo import TRAINING
 
     epochs = TRAINING["optimizer"]["epochs"]
     samples, seeds = (320, 2) if args.quick else (960, 3)

@@ -36,11 +36,11 @@ from _memory import Watch
 
 from tokenfocus_ray.config import StackConfig
 from tokenfocus_ray.distributed.merge import BATCH_ROWS, PART_ROWS, merge_scores
+from tokenfocus_ray.ensemble.apply import merge
 from tokenfocus_ray.ensemble.bundle import Ensemble
-from tokenfocus_ray.ensemble.columns import ScoreColumns
+from tokenfocus_ray.ensemble.inputs import ScoreColumns
 from tokenfocus_ray.ensemble.judge import fit_calibrated
-from tokenfocus_ray.ensemble.merge import merge
-from tokenfocus_ray.ensemble.table import read_stack_table
+from tokenfocus_ray.ensemble.stack_table import read_stack_table
 from tokenfocus_ray.schema import SCORE_SCHEMA
 
 BACKBONES = ("one", "two")

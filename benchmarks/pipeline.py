@@ -42,9 +42,9 @@ from PIL import Image
 
 from tokenfocus_ray.config import JobConfig, ScoringConfig
 from tokenfocus_ray.datasets.manifest import Columns
-from tokenfocus_ray.distributed.stages import ScoreStage
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.request import Request, unscored
+from tokenfocus_ray.scoring.stage import ScoreStage
 
 #: Times that a figure is taken.
 ROUNDS = 3
@@ -103,8 +103,8 @@ def efficiency(folder: Path, images: int) -> dict[str, float]:
     import torch
 
     from tokenfocus_ray import AlignmentScorer
-    from tokenfocus_ray.datasets.synthetic_files import write_benchmark
-    from tokenfocus_ray.distributed.batch import score_manifest
+    from tokenfocus_ray.datasets.synthetic.files import write_benchmark
+    from tokenfocus_ray.distributed.score.job import score_manifest
     from tokenfocus_ray.distributed.session import ray_session
     from tokenfocus_ray.scoring.scorer import WINDOW
 
@@ -245,8 +245,8 @@ def write_rows(folder: Path, rows: int) -> Path:
 def stand_in_job(manifest: str, out: str) -> None:
     """The job with the stand-in, in a process of its own."""
     from tokenfocus_ray.backbones import registry
-    from tokenfocus_ray.distributed.batch import run_job
-    from tokenfocus_ray.distributed.pools import Scorer
+    from tokenfocus_ray.distributed.score.job import run_job
+    from tokenfocus_ray.distributed.score.pools import Scorer
 
     spec = registry.image_spec(registry.resolve("tiny-qwen2_5_vl"), 4)
     summary = run_job(

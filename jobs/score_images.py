@@ -12,9 +12,8 @@ import os
 import sys
 from pathlib import Path
 
+from tokenfocus_ray import load_score_config, score_manifest
 from tokenfocus_ray.cli.ends import run
-from tokenfocus_ray.config import load_score_config
-from tokenfocus_ray.distributed.batch import score_manifest
 
 
 def main() -> int:

@@ -12,10 +12,9 @@ import os
 import sys
 from pathlib import Path
 
+from tokenfocus_ray import StackConfig, merge_scores
 from tokenfocus_ray.cli.ends import run
-from tokenfocus_ray.cli.stack import stack
-from tokenfocus_ray.config import StackConfig
-from tokenfocus_ray.distributed.merge import merge_scores
+from tokenfocus_ray.cli.stack import fit_and_print
 
 
 def main() -> int:
@@ -31,7 +30,8 @@ def main() -> int:
 
     def stack_and_merge() -> None:
         config = StackConfig.parse(StackConfig.load_values(args.config), args.config)
-        stack(args.scores, args.labels, config=config, out=(bundle := f"{args.out}/ensemble"))
+        bundle = f"{args.out}/ensemble"
+        fit_and_print(args.scores, args.labels, config=config, out=bundle)
         print(merge_scores(args.scores, f"{args.out}/scores", bundle).line())
 
     return run(stack_and_merge, goes_on=True)

@@ -12,9 +12,9 @@ import os
 import sys
 from pathlib import Path
 
+from tokenfocus_ray import TrainConfig
 from tokenfocus_ray.cli.ends import run
-from tokenfocus_ray.cli.train import run_train
-from tokenfocus_ray.config import TrainConfig
+from tokenfocus_ray.cli.train import train_and_print
 
 
 def main() -> int:
@@ -27,7 +27,8 @@ def main() -> int:
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job was submitted to
 
     def train() -> None:
-        run_train(TrainConfig.parse(TrainConfig.load_values(args.config), args.config), args.out)
+        config = TrainConfig.parse(TrainConfig.load_values(args.config), args.config)
+        train_and_print(config, args.out)
 
     return run(train, goes_on=True)
 

@@ -9,31 +9,79 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from tokenfocus_ray.version import __version__
+
 if TYPE_CHECKING:
-    from tokenfocus_ray.errors import RowError, TokenFocusError, UserError
+    from tokenfocus_ray.config import (
+        JobConfig,
+        PoolConfig,
+        ScoringConfig,
+        StackConfig,
+        TrainConfig,
+        load_score_config,
+    )
+    from tokenfocus_ray.datasets.synthetic.files import write_benchmark
+    from tokenfocus_ray.distributed.merge import MergeSummary, merge_scores
+    from tokenfocus_ray.distributed.score.job import RunSummary, score_manifest
+    from tokenfocus_ray.distributed.session import ray_session
+    from tokenfocus_ray.distributed.train.job import TrainSummary, plan_training, train_members
+    from tokenfocus_ray.ensemble.bundle import Ensemble
+    from tokenfocus_ray.ensemble.fit import FittedEnsemble, fit_ensemble
+    from tokenfocus_ray.errors import ConfigError, RowError, TokenFocusError, UserError
+    from tokenfocus_ray.evaluation.evaluate import Evaluation, evaluate_scores
     from tokenfocus_ray.schema import Element, ScoreRow
     from tokenfocus_ray.scoring.scorer import AlignmentScorer
 
-__version__ = "0.1.0"
+#: Room -> what of it is public.
+_ROOMS = {
+    "config": (
+        "JobConfig", "PoolConfig", "ScoringConfig", "StackConfig", "TrainConfig",
+        "load_score_config",
+    ),
+    "datasets.synthetic.files": ("write_benchmark",),
+    "distributed.merge": ("MergeSummary", "merge_scores"),
+    "distributed.score.job": ("RunSummary", "score_manifest"),
+    "distributed.session": ("ray_session",),
+    "distributed.train.job": ("TrainSummary", "plan_training", "train_members"),
+    "ensemble.bundle": ("Ensemble",),
+    "ensemble.fit": ("FittedEnsemble", "fit_ensemble"),
+    "errors": ("ConfigError", "RowError", "TokenFocusError", "UserError"),
+    "evaluation.evaluate": ("Evaluation", "evaluate_scores"),
+    "schema": ("Element", "ScoreRow"),
+    "scoring.scorer": ("AlignmentScorer",),
+}  # fmt: skip
+_HOME = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "AlignmentScorer",
+    "ConfigError",
     "Element",
+    "Ensemble",
+    "Evaluation",
+    "FittedEnsemble",
+    "JobConfig",
+    "MergeSummary",
+    "PoolConfig",
     "RowError",
+    "RunSummary",
     "ScoreRow",
+    "ScoringConfig",
+    "StackConfig",
     "TokenFocusError",
+    "TrainConfig",
+    "TrainSummary",
     "UserError",
     "__version__",
+    "evaluate_scores",
+    "fit_ensemble",
+    "load_score_config",
+    "merge_scores",
+    "plan_training",
+    "ray_session",
+    "score_manifest",
+    "train_members",
+    "write_benchmark",
 ]
-
-_HOME = {
-    "AlignmentScorer": "tokenfocus_ray.scoring.scorer",
-    "Element": "tokenfocus_ray.schema",
-    "RowError": "tokenfocus_ray.errors",
-    "ScoreRow": "tokenfocus_ray.schema",
-    "TokenFocusError": "tokenfocus_ray.errors",
-    "UserError": "tokenfocus_ray.errors",
-}
 
 
 def __getattr__(name: str) -> object:

@@ -24,10 +24,10 @@ from tests.support.processes import driver, end, stop, titled, wait_for
 from tests.support.proxy import faulty_proxy
 from tests.support.s3 import S3Server
 from tokenfocus_ray.config import JobConfig, ScoringConfig
-from tokenfocus_ray.datasets.synthetic_files import write_benchmark
-from tokenfocus_ray.distributed.batch import score_manifest
-from tokenfocus_ray.distributed.commits import COMMITS
+from tokenfocus_ray.datasets.synthetic.files import write_benchmark
 from tokenfocus_ray.distributed.lease import LEASE
+from tokenfocus_ray.distributed.output import COMMITS
+from tokenfocus_ray.distributed.score.job import score_manifest
 from tokenfocus_ray.storage import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -35,7 +35,7 @@ from tests.support.train import (
     written,
 )
 from tokenfocus_ray.backbones.registry import WEIGHTS
-from tokenfocus_ray.distributed.train import train_members
+from tokenfocus_ray.distributed.train.job import train_members
 from tokenfocus_ray.errors import TrainingError
 
 # trainings, on a machine that may be busy

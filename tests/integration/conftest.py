@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.sessions import actors_end, session  # noqa: F401
-from tokenfocus_ray.datasets.synthetic_files import write_benchmark
+from tokenfocus_ray.datasets.synthetic.files import write_benchmark
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from tokenfocus_ray import AlignmentScorer
 from tokenfocus_ray.config import JobConfig, ScoringConfig
-from tokenfocus_ray.distributed.batch import RunSummary, score_manifest
+from tokenfocus_ray.distributed.score.job import RunSummary, score_manifest
 from tokenfocus_ray.errors import AdapterError, ConfigError, LevelError, ManifestError, OutputError
 from tokenfocus_ray.schema import SCORE_SCHEMA
 

@@ -16,12 +16,13 @@ from PIL import Image
 from tests.support.scores import random_scores
 from tests.support.standin import PixelStage, run_pixels
 from tests.support.train import small_config, small_data
-from tests.unit.ensemble.test_merge import TWO, fitted
+from tests.unit.ensemble.test_apply import TWO, fitted
 from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.distributed import batch, merge
-from tokenfocus_ray.distributed.stages import ScoreStage
-from tokenfocus_ray.distributed.train import train_members
+from tokenfocus_ray.distributed import merge
+from tokenfocus_ray.distributed.score import job as batch
+from tokenfocus_ray.distributed.train.job import train_members
 from tokenfocus_ray.errors import BackboneError, ManifestError, OutputError, UserError
+from tokenfocus_ray.scoring.stage import ScoreStage
 from tokenfocus_ray.storage import Store
 
 FULL = "No space left on device; free space on its disk, or choose another"

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 from tests.support import merging
 from tests.support.processes import ROOT, driver, end, wait_for
 from tests.support.scores import random_scores
-from tests.unit.ensemble.test_merge import TWO, fitted
+from tests.unit.ensemble.test_apply import TWO, fitted
 from tokenfocus_ray.cli.app import app
 from tokenfocus_ray.distributed import merge as merging_job
 from tokenfocus_ray.distributed.merge import merge_scores
+from tokenfocus_ray.ensemble.apply import merge
 from tokenfocus_ray.ensemble.bundle import Ensemble
-from tokenfocus_ray.ensemble.merge import merge
 from tokenfocus_ray.errors import ConfigError, ManifestError
 from tokenfocus_ray.storage import Store
 

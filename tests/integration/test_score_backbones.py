@@ -21,13 +21,13 @@ from tokenfocus_ray import AlignmentScorer
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.config import JobConfig, ScoringConfig
 from tokenfocus_ray.datasets.manifest import Columns
-from tokenfocus_ray.distributed.batch import RunSummary, run_job, score_manifest
-from tokenfocus_ray.distributed.commits import COMMITS
-from tokenfocus_ray.distributed.pools import Scorer
-from tokenfocus_ray.distributed.stages import ScoreStage
+from tokenfocus_ray.distributed.output import COMMITS
+from tokenfocus_ray.distributed.score.job import RunSummary, run_job, score_manifest
+from tokenfocus_ray.distributed.score.pools import Scorer
 from tokenfocus_ray.errors import ConfigError, PromptError
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.request import Request, unscored
+from tokenfocus_ray.scoring.stage import ScoreStage
 
 CONFIGS = {
     "qwen": ScoringConfig(backbone="tiny-qwen2_5_vl", max_visual_tokens=16),

@@ -22,7 +22,7 @@ from ray.job_submission import JobSubmissionClient
 from tests.integration.test_score_failures import manifest
 from tests.support.processes import ROOT, driver, titled, wait_for
 from tests.support.standin import run_pixels
-from tokenfocus_ray.datasets.synthetic_files import write_benchmark
+from tokenfocus_ray.datasets.synthetic.files import write_benchmark
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SCORER = "ray::MapWorker(MapBatches(ScorePieces))"

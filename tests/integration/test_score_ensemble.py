@@ -15,19 +15,18 @@ from typer.testing import CliRunner
 from tests.support.scores import random_scores
 from tokenfocus_ray.cli.app import app
 from tokenfocus_ray.config import JobConfig, ScoringConfig, StackConfig
-from tokenfocus_ray.distributed.batch import score_manifest
-from tokenfocus_ray.distributed.scorers import (
+from tokenfocus_ray.distributed.preflight import (
     check_ensemble,
     check_features,
-    ensemble_configs,
     scoring_identity,
 )
+from tokenfocus_ray.distributed.score.job import score_manifest
+from tokenfocus_ray.ensemble.apply import merge
 from tokenfocus_ray.ensemble.bundle import Ensemble
-from tokenfocus_ray.ensemble.columns import feature_names
-from tokenfocus_ray.ensemble.join import join_labels
+from tokenfocus_ray.ensemble.inputs import feature_names
 from tokenfocus_ray.ensemble.judge import fit_calibrated
-from tokenfocus_ray.ensemble.merge import merge
-from tokenfocus_ray.ensemble.table import read_stack_table
+from tokenfocus_ray.ensemble.labelled import join_labels
+from tokenfocus_ray.ensemble.stack_table import read_stack_table
 from tokenfocus_ray.errors import ConfigError
 from tokenfocus_ray.evaluation.labels import read_labels
 from tokenfocus_ray.schema import ENSEMBLE_COLUMNS
@@ -116,7 +115,7 @@ def test_in_the_job_or_afterwards(ensemble: Ensemble, manifest: Path, tmp_path: 
 
 
 def test_an_ensemble_is_of_its_members(ensemble: Ensemble) -> None:
-    configs = ensemble_configs(ensemble)
+    configs = ensemble.scoring_configs()
     assert configs == CONFIGS
     check_ensemble(ensemble, {name: scoring_identity(c) for name, c in configs.items()})
     changed = CONFIGS["qwen"].model_copy(update={"max_visual_tokens": 32})

@@ -16,8 +16,8 @@ from ray.exceptions import RayTaskError
 
 from tests.support.processes import driver
 from tests.support.standin import SlowStage, run_pixels
-from tokenfocus_ray.distributed.stages import ScoreStage
 from tokenfocus_ray.errors import ConfigError, JobError, OutputError, TokenFocusError
+from tokenfocus_ray.scoring.stage import ScoreStage
 
 
 def manifest(folder: Path, prompts: list[str | None], **columns: list[Any]) -> str:

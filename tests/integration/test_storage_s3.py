@@ -17,10 +17,10 @@ from numpy.testing import assert_array_equal
 from tests.support.races import Race, races  # noqa: F401
 from tests.support.s3 import S3Server, free_ports
 from tokenfocus_ray import s3
-from tokenfocus_ray.datasets.sources import File
+from tokenfocus_ray.datasets.footers import File
 from tokenfocus_ray.datasets.watch import stamps
-from tokenfocus_ray.distributed.identity import check_outside
 from tokenfocus_ray.distributed.lease import LEASE, hold
+from tokenfocus_ray.distributed.output import check_outside
 from tokenfocus_ray.errors import ImageDecodeError, OutputError
 from tokenfocus_ray.schema import ERROR_CODES
 from tokenfocus_ray.scoring.fetch import fetch

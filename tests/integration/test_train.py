@@ -40,17 +40,19 @@ from tests.support.train import (
 from tokenfocus_ray import AlignmentScorer
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.cli.app import app
-from tokenfocus_ray.cli.stack import stack
 from tokenfocus_ray.config import StackConfig, TrainConfig
-from tokenfocus_ray.distributed import train, train_data
-from tokenfocus_ray.distributed.scorers import (
+from tokenfocus_ray.distributed.preflight import (
     check_ensemble,
-    ensemble_configs,
     scoring_identity,
 )
-from tokenfocus_ray.distributed.train import train_members
-from tokenfocus_ray.distributed.train_data import prepare_samples, read_manifest, read_samples
+from tokenfocus_ray.distributed.train import job as train
+from tokenfocus_ray.distributed.train import stream as train_data
+from tokenfocus_ray.distributed.train.inspect import prepare_samples
+from tokenfocus_ray.distributed.train.job import train_members
+from tokenfocus_ray.distributed.train.manifest import read_manifest
+from tokenfocus_ray.distributed.train.stream import read_samples
 from tokenfocus_ray.ensemble.bundle import Ensemble
+from tokenfocus_ray.ensemble.fit import fit_ensemble
 from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError
 from tokenfocus_ray.scoring.fetch import fetch
 from tokenfocus_ray.storage import Store
@@ -172,10 +174,12 @@ class TestRun:
         """The bundle scores with what the run made, wherever the run lies."""
         run = shutil.copytree(reference.out, tmp_path / "moved")
         config = StackConfig(method="nnls", seeds=1, folds=2)
-        report, _ = stack([str(run)], config=config, out=str(tmp_path / "bundle"))
+        fitted = fit_ensemble([str(run)], config=config)
+        fitted.ensemble.save(str(tmp_path / "bundle"))
+        report = fitted.total
         assert report.features == (f"m_{BACKBONE}", f"elements_{BACKBONE}")
         ensemble = Ensemble.load(str(tmp_path / "bundle"))
-        configs = ensemble_configs(ensemble)
+        configs = ensemble.scoring_configs()
         assert configs[BACKBONE].max_visual_tokens == 16
         assert list(configs[BACKBONE].adapters) == list(MEMBERS)
         check_ensemble(ensemble, {BACKBONE: scoring_identity(configs[BACKBONE])})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tokenfocus_ray.datasets.synthetic_files import write_benchmark
+from tokenfocus_ray.datasets.synthetic.files import write_benchmark
 from tokenfocus_ray.storage import Store
 
 ROOT = Path(__file__).parents[2]

@@ -16,10 +16,10 @@ from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.scoring.request import Request
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
-from tokenfocus_ray.training.labels import sample_labels
 from tokenfocus_ray.training.learner import Learner
 from tokenfocus_ray.training.objective import Example
 from tokenfocus_ray.training.samples import vocabularies
+from tokenfocus_ray.training.soft_labels import sample_labels
 
 #: Short, so that a step takes a fraction of a second.
 _THINGS = ("cat (animal)", "red (color)", "2 dogs", "hat", "sun (object)", "left of")

@@ -17,11 +17,13 @@ import pytest
 
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Unit
 from tokenfocus_ray.distributed import lease
-from tokenfocus_ray.distributed.commits import JOB_FILE, Piece, publish, write_commit
-from tokenfocus_ray.distributed.ledger import Ledger, digests
-from tokenfocus_ray.distributed.stages import rows_to_table
+from tokenfocus_ray.distributed.score.commits import JOB_FILE, Piece, write_commit
+from tokenfocus_ray.distributed.score.ids import digests
+from tokenfocus_ray.distributed.score.ledger import Ledger
+from tokenfocus_ray.distributed.score.publish import publish
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.schema import ScoreRow
+from tokenfocus_ray.scoring.wire import rows_to_table
 from tokenfocus_ray.storage import Store
 
 #: Each a part of two pieces of two rows.

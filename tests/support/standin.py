@@ -16,13 +16,13 @@ from tests.support.processes import titled, wait_for
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.config import JobConfig
 from tokenfocus_ray.datasets.manifest import Columns
-from tokenfocus_ray.distributed.batch import RunSummary, run_job
-from tokenfocus_ray.distributed.pools import Scorer
+from tokenfocus_ray.distributed.score.job import RunSummary, run_job
+from tokenfocus_ray.distributed.score.pools import Scorer
 from tokenfocus_ray.distributed.session import ray_session
-from tokenfocus_ray.distributed.stages import ScoreStage
 from tokenfocus_ray.errors import PromptError, RowError
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.request import Request, unscored
+from tokenfocus_ray.scoring.stage import ScoreStage
 
 
 def score_of(request: Request) -> float:

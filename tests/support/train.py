@@ -22,14 +22,14 @@ from torch import Tensor
 from tests.support.samples import picture
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.config import TrainConfig
-from tokenfocus_ray.datasets.synthetic_files import write_benchmark
+from tokenfocus_ray.datasets.synthetic.files import write_benchmark
 from tokenfocus_ray.errors import ImageDecodeError
 from tokenfocus_ray.schema import Element
 from tokenfocus_ray.scoring.request import Request
-from tokenfocus_ray.training.labels import sample_labels
 from tokenfocus_ray.training.learner import Learner
 from tokenfocus_ray.training.objective import Example
 from tokenfocus_ray.training.samples import vocabularies
+from tokenfocus_ray.training.soft_labels import sample_labels
 
 # Ray Train looks at its workers every two seconds, and each checkpoint waits for that; and it has
 # a process that watches for preempted nodes. Read where a session starts.
@@ -97,7 +97,7 @@ class Reference:
 @functools.cache
 def reference_run(base: Path) -> Reference:
     """The run that others are compared with: made once, in a folder below ``base``."""
-    from tokenfocus_ray.distributed.train import train_members
+    from tokenfocus_ray.distributed.train.job import train_members
 
     folder = base / "train-reference"
     data = small_data(folder / "data")

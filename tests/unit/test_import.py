@@ -17,12 +17,33 @@ from tokenfocus_ray.errors import RowError, UserError
 ROOT = Path(__file__).parents[2]
 PUBLIC = [
     "AlignmentScorer",
+    "ConfigError",
     "Element",
+    "Ensemble",
+    "Evaluation",
+    "FittedEnsemble",
+    "JobConfig",
+    "MergeSummary",
+    "PoolConfig",
     "RowError",
+    "RunSummary",
     "ScoreRow",
+    "ScoringConfig",
+    "StackConfig",
     "TokenFocusError",
+    "TrainConfig",
+    "TrainSummary",
     "UserError",
     "__version__",
+    "evaluate_scores",
+    "fit_ensemble",
+    "load_score_config",
+    "merge_scores",
+    "plan_training",
+    "ray_session",
+    "score_manifest",
+    "train_members",
+    "write_benchmark",
 ]
 
 
@@ -108,5 +129,5 @@ def test_unit_tests_can_use_unix_sockets(tmp_path: Path) -> None:
 
 def test_workers_of_scoring_jobs_start_without_what_few_of_them_need() -> None:
     """A job starts dozens of processes, and each imports this."""
-    code = "from tokenfocus_ray.distributed import batch, batch_run, feeding"
+    code = "from tokenfocus_ray.distributed.score import job, launch, tasks"
     assert not imported(code) & {"scipy", "sklearn", "torch", "transformers"}

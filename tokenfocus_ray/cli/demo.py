@@ -3,47 +3,39 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tokenfocus_ray.cli.evaluate import evaluate_and_print
+from tokenfocus_ray.cli.stack import fit_and_print
+from tokenfocus_ray.cli.train import train_and_print
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from rich.console import Console
 
-    from tokenfocus_ray.evaluation import EvaluationReport
 
-BAGS = 3
-#: What suits the built-in backbones; real ones take the defaults of ``TrainConfig``.
-TRAINING: dict[str, Any] = {
-    "bags": {"method": "kfold", "count": BAGS},
-    "lora": {"rank": 16, "alpha": 32},
-    "optimizer": {"epochs": 2, "batch_size": 8, "learning_rate": 2e-3},
-    "parallel": 2,
-}
-
-
-def run_demo(out: str, samples: int, seed: int) -> None:
-    """Makes the benchmark, trains both backbones' bags, stacks them, scores with the ensemble.
-
-    Args:
-        out: Folder; what an earlier demo left in it is replaced, except that a training which was
-            interrupted goes on.
-        samples: Images of the benchmark.
-        seed: Seed of the benchmark.
-    """
+def demo(
+    out: Annotated[str, typer.Option(help="Folder for everything that the demo makes.")],
+    samples: Annotated[int, typer.Option(help="Images of the benchmark.")] = 960,
+    seed: Annotated[int, typer.Option(help="Seed of the benchmark.")] = 0,
+) -> None:
+    """Make the benchmark, score its test split with both built-in backbones, evaluate."""
     from rich.console import Console
 
-    from tokenfocus_ray.backbones.registry import BUILT_IN
-    from tokenfocus_ray.cli.evaluate import evaluate
-    from tokenfocus_ray.cli.stack import stack
-    from tokenfocus_ray.cli.train import run_train
-    from tokenfocus_ray.config import ScoringConfig, StackConfig, TrainConfig
-    from tokenfocus_ray.datasets.synthetic_files import write_benchmark
-    from tokenfocus_ray.distributed.batch import score_manifest
-    from tokenfocus_ray.distributed.scorers import ensemble_configs
-    from tokenfocus_ray.distributed.session import ray_session
-    from tokenfocus_ray.ensemble.bundle import Ensemble
-    from tokenfocus_ray.errors import ConfigError
+    from tokenfocus_ray import (
+        ConfigError,
+        Ensemble,
+        ScoringConfig,
+        StackConfig,
+        TrainConfig,
+        ray_session,
+        score_manifest,
+        write_benchmark,
+    )
+    from tokenfocus_ray.demo import BACKBONES, BAGS, TRAINING, measure_demo
 
     console = Console()
     folder = Path(out)
@@ -52,28 +44,28 @@ def run_demo(out: str, samples: int, seed: int) -> None:
     console.print(f"{counts['train']} train and {counts['test']} test images in {folder}/benchmark")
     train, test = (str(folder / "benchmark" / f"{s}.parquet") for s in ("train", "test"))
     bundle, scores = str(folder / "ensemble"), str(folder / "scores" / "ensemble")
-    values = {"data": train, "test": test, "backbones": list(BUILT_IN), **TRAINING}
+    values = {"data": train, "test": test, "backbones": list(BACKBONES), **TRAINING}
     with ray_session():
         console.rule("2. Base models, as they are: score the test split")
         zero_shot = str(folder / "scores" / "zero-shot")
-        bases = {name: ScoringConfig(backbone=name) for name in BUILT_IN}
+        bases = {name: ScoringConfig(backbone=name) for name in BACKBONES}
         console.print(score_manifest(test, zero_shot, bases, overwrite=True).line())
-        console.rule(f"3. Fine-tune {len(BUILT_IN)} backbones x {BAGS} bags on Ray Train")
+        console.rule(f"3. Fine-tune {len(BACKBONES)} backbones x {BAGS} bags on Ray Train")
         training = str(folder / "training")
         try:
-            run_train(TrainConfig.parse(values, "demo"), training)
+            train_and_print(TrainConfig.parse(values, "demo"), training)
         except ConfigError:  # an earlier demo trained on other samples
-            _remove(folder / "training")
-            run_train(TrainConfig.parse(values, "demo"), training)
+            shutil.rmtree(folder / "training")
+            train_and_print(TrainConfig.parse(values, "demo"), training)
         console.rule("4. Stack: learn from out-of-fold predictions how to merge the bags")
-        stack([training], config=StackConfig(seeds=1), out=bundle)
+        fit_and_print([training], None, config=StackConfig(seeds=1), out=bundle)
         console.rule("5. Score the test split with the ensemble, and judge it")
         ensemble = Ensemble.load(bundle)
-        configs = ensemble_configs(ensemble)
+        configs = ensemble.scoring_configs()
         done = score_manifest(test, scores, configs, ensemble=ensemble, overwrite=True)
         console.print(done.line())
-    evaluate(scores, test, plots=str(folder / "plots"))
-    metrics = _measure(zero_shot, scores, test)
+    evaluate_and_print(scores, test, plots=str(folder / "plots"))
+    metrics = measure_demo(zero_shot, scores, test)
     path = folder / "metrics.json"
     path.write_text(json.dumps(metrics, indent=2) + "\n")
     console.rule("Results on the test split, against the raters")
@@ -82,85 +74,6 @@ def run_demo(out: str, samples: int, seed: int) -> None:
         f"scores:   {scores}\nensemble: {bundle}\nmembers:  {folder}/training/members/*/adapter "
         f"(peft)\nplots:    {folder}/plots\nmetrics:  {path}"
     )
-
-
-def _measure(zero_shot: str, scores: str, labels: str) -> dict[str, Any]:
-    """Base models, members, bag means and the ensemble, and how far it is ahead of a member."""
-    import pyarrow.parquet as pq
-
-    from tokenfocus_ray.ensemble.columns import Members
-    from tokenfocus_ray.evaluation import compare, read_labels
-    from tokenfocus_ray.evaluation.members import member_tables
-
-    truth, base, table = (pq.read_table(path) for path in (labels, zero_shot, scores))
-    bags = Members.of(table.schema, scores).backbones
-    members = member_tables(table)
-    metrics: dict[str, Any] = {}
-    for name in bags:
-        own = {m: t for m, t in members.items() if m.startswith(f"{name}/")}
-        metrics[name] = {
-            "zero_shot": _figures(member_tables(base)[f"{name}/base"], truth),
-            "members": {m.partition("/")[2]: _figures(t, truth) for m, t in own.items()},
-            "bag_mean": _figures(_of_bag(table, name, "m_"), truth),
-            "bag_mean_of_elements": _figures(_of_bag(table, name, "elements_"), truth),
-        }
-    known = read_labels(truth)
-    keys: list[Any] = table["sample_id"].to_pylist()
-    labels_N = [known[key].total for key in keys]
-
-    def ahead_of(name: str, other: pa.Table) -> dict[str, Any]:
-        mine, theirs = (t["score"].to_numpy() for t in (table, other))
-        found = compare(mine, theirs, labels_N, table["prompt_id"].to_numpy())
-        return {"name": name, **found.to_dict()}
-
-    every = {f"{b}/{m}": one["srcc"] for b in bags for m, one in metrics[b]["members"].items()}
-    best = max(every, key=lambda name: every[name] or 0.0)
-    bag = max(bags, key=lambda name: metrics[name]["bag_mean_of_elements"]["srcc"] or 0.0)
-    return metrics | {
-        "ensemble": _figures(table, truth),
-        "ahead_of": {
-            "best_member": ahead_of(best, members[best]),
-            "best_bag_mean_of_elements": ahead_of(bag, _of_bag(table, bag, "elements_")),
-        },
-    }
-
-
-def _figures(scores: pa.Table, labels: pa.Table) -> dict[str, Any]:
-    """A report with ``final``, the challenge's score as its script computes it."""
-    from tokenfocus_ray.evaluation import evaluate_scores
-
-    report: EvaluationReport = evaluate_scores(scores, labels, intervals=False)
-    return report.to_dict() | {"final": report.to_dict()["final_official"]}
-
-
-def _of_bag(scores: pa.Table, name: str, total: str) -> pa.Table:
-    """The table as if one backbone's members had scored alone.
-
-    Args:
-        scores: Of all backbones.
-        name: Of one.
-        total: ``m_`` for the mean of their scores, ``elements_`` for that of their elements'.
-    """
-    import pyarrow as pa
-
-    from tokenfocus_ray.ensemble.columns import ScoreColumns
-    from tokenfocus_ray.ensemble.merge import as_lists
-    from tokenfocus_ray.schema import ENSEMBLE_COLUMNS
-
-    columns = ScoreColumns.of(scores, "scores")
-    table = scores.drop_columns(list(ENSEMBLE_COLUMNS))
-    elements = as_lists(pa.array(columns.element(name)), columns.counts_N)
-    score = columns.column(f"{total}{name}")
-    assert score is not None
-    for column, values in (("score", pa.array(score)), ("element_scores", elements)):
-        table = table.set_column(table.column_names.index(column), column, values)
-    return table
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder)
 
 
 def _print(console: Console, metrics: dict[str, Any]) -> None:

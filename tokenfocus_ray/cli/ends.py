@@ -96,7 +96,7 @@ class _Signals:
 def _failed(error: Exception, goes_on: bool) -> int:
     if isinstance(error, TokenFocusError):
         return _say(f"error: {error}", 2)
-    from tokenfocus_ray.distributed.causes import own_error
+    from tokenfocus_ray.distributed.ray_errors import own_error
 
     if (own := own_error(error)) is not None:
         return _say(f"error: {own}", 2)

@@ -1,25 +1,46 @@
-"""``tokenfocus train``: the plan and the summary as tables."""
+"""``tokenfocus train``: options, one call, the plan and the summary as tables."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tokenfocus_ray.config import TrainConfig
-    from tokenfocus_ray.distributed.train import TrainSummary
+    from tokenfocus_ray import TrainConfig
+    from tokenfocus_ray.distributed.train.job import TrainSummary
 
 
-def run_plan(config: TrainConfig) -> None:
+def train(
+    config: Annotated[str, typer.Option(help="YAML of TrainConfig; docs/training.md lists keys.")],
+    out: Annotated[
+        str, typer.Option(help="Folder of the run, local or s3://; launch again to go on.")
+    ],
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would run, and start nothing.")
+    ] = False,
+) -> None:
+    """Fine-tune every backbone on every bag on Ray Train, and score out of fold."""
+    from tokenfocus_ray import TrainConfig
+
+    parsed = TrainConfig.parse(TrainConfig.load_values(config), config)
+    if plan:
+        print_plan(parsed)
+    else:
+        train_and_print(parsed, out)
+
+
+def print_plan(config: TrainConfig) -> None:
     """Prints what would be trained; starts nothing."""
     from rich.console import Console
     from rich.table import Table
 
-    from tokenfocus_ray.distributed.train import plan_training
-    from tokenfocus_ray.training.validation import warnings
+    from tokenfocus_ray import plan_training
 
-    plans = plan_training(config)
+    plan = plan_training(config)
+    plans = plan.members
     backbones = Table("backbone", title="A worker")
     for name in ("parameters", "trained", "memory", "checkpoint"):
         backbones.add_column(name, justify="right")
@@ -42,15 +63,15 @@ def run_plan(config: TrainConfig) -> None:
         "estimate of what a worker's device holds.",
         highlight=False,
     )
-    for line in warnings({p.name: p.choice for p in plans}):
+    for line in plan.warnings:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def run_train(config: TrainConfig, out: str) -> TrainSummary:
+def train_and_print(config: TrainConfig, out: str) -> TrainSummary:
     """Trains, with lines of progress, and prints the summary."""
     from rich.console import Console
 
-    from tokenfocus_ray.distributed.train import train_members
+    from tokenfocus_ray import train_members
 
     console = Console()
     summary = train_members(config, out, say=lambda line: print(line, flush=True))

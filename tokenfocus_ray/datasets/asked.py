@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tokenfocus_ray.datasets.manifest import Columns
-from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE, as_text
 from tokenfocus_ray.errors import ManifestError, RowError
+from tokenfocus_ray.tables.text import ERROR_CODE, ERROR_MESSAGE, as_text
 
 _TEXT_ROLES = ("prompt", "image_uri", "sample_id", "prompt_type")
 #: Rows that tell of a whole column.

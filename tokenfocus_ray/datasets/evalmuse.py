@@ -20,10 +20,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE, decode_file, make_valid
 from tokenfocus_ray.errors import ManifestError, OutputError
 from tokenfocus_ray.schema import ELEMENT_TYPE, Element, sample_id
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.text import ERROR_CODE, ERROR_MESSAGE, decode_file, make_valid
 
 _INTS = pa.list_(pa.int64())
 

@@ -15,15 +15,15 @@ from pyarrow import fs
 
 from tokenfocus_ray.datasets.manifest import CONVENTIONS
 from tokenfocus_ray.datasets.names import ending, is_hidden, is_image
-from tokenfocus_ray.datasets.text import (
+from tokenfocus_ray.errors import RowError
+from tokenfocus_ray.storage import Store, split_uri
+from tokenfocus_ray.tables.text import (
     ERROR_CODE,
     ERROR_MESSAGE,
     decode_text,
     is_valid,
     make_valid,
 )
-from tokenfocus_ray.errors import RowError
-from tokenfocus_ray.storage import Store, split_uri
 
 #: Endings of tables: as Spark and Hive have it, those whose name begins with ``_`` are no data.
 TABLES = ("parquet", "csv", "tsv", "jsonl")

@@ -24,7 +24,7 @@ _EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
 
 
 class _File(Protocol):
-    """See :class:`~tokenfocus_ray.datasets.sources.File`."""
+    """See :class:`~tokenfocus_ray.datasets.footers.File`."""
 
     @property
     def uri(self) -> str: ...

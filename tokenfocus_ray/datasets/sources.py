@@ -6,14 +6,10 @@ first, so that two kinds of unit remain.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,19 +18,19 @@ from pyarrow import fs
 from tokenfocus_ray.datasets.asked import by_type, check_file, check_first, unsure
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.folders import captioned, from_top, look_below, path_column
+from tokenfocus_ray.datasets.footers import File, digest, footer, look_at, unreadable
 from tokenfocus_ray.datasets.manifest import CONVENTIONS, Columns, find_columns
 from tokenfocus_ray.datasets.names import counted, ending, is_image
-from tokenfocus_ray.datasets.schemas import unified
 from tokenfocus_ray.datasets.tars import SAMPLE_RULES, TAR_COLUMNS, tar_schema
-from tokenfocus_ray.datasets.text import (
-    PLAIN,
-    TextOptions,
-)
 from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Source, Unit
 from tokenfocus_ray.datasets.watch import stamps
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store, public, split_uri
+from tokenfocus_ray.tables.text import (
+    PLAIN,
+    TextOptions,
+)
 
 TEXTS = (".csv", ".tsv", ".jsonl", ".json")
 FORMS = (
@@ -50,23 +46,6 @@ Say = Callable[[str], None]
 
 def _silent(line: str) -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """One file to read.
-
-    Attributes:
-        uri: For any process.
-        base: Folder that relative image paths start from.
-        size: In bytes.
-        data: Its content, where it is yet to be written.
-    """
-
-    uri: str
-    base: str
-    size: int
-    data: bytes | None = None
 
 
 def plan_source(
@@ -113,15 +92,10 @@ def _check_folder(uri: str) -> str:
     try:
         kind = store.filesystem.get_file_info(store.root).type
     except OSError as error:
-        raise _unreadable(store, error) from error
+        raise unreadable(store, error) from error
     if store.is_local and kind != fs.FileType.Directory:
         raise ManifestError(f"image folder {uri!r} is not a directory")
     return _anywhere(store)
-
-
-def _unreadable(store: Store, error: Exception) -> ManifestError:
-    cause, remedy = store.explain(error)
-    return ManifestError(f"{public(store.uri)!r} cannot be read: {cause}; {remedy}")
 
 
 def files_of(
@@ -153,7 +127,7 @@ def files_of(
         if info.type == fs.FileType.Directory:
             return _files_below(store, images, mapping, keep, text, say)
     except OSError as error:
-        raise _unreadable(store, error) from error
+        raise unreadable(store, error) from error
     base = images or _parent(store.uri)
     suffix = PurePosixPath(store.uri).suffix.lower()
     if suffix in (".parquet", ".tar"):
@@ -255,7 +229,7 @@ def _of_tars(files: Sequence[File], mapping: Mapping[str, str], where: str) -> S
         "files": len(files),
         "sample_rules": SAMPLE_RULES,
         **stamps(files),
-        "content": _digest((f.uri.rpartition("/")[2], f.size) for f in files),
+        "content": digest((f.uri.rpartition("/")[2], f.size) for f in files),
     }
     return Source(where, find_columns(schema.names, mapping, where), schema, units, fingerprint)
 
@@ -298,43 +272,6 @@ def _check_first(
             return
 
 
-def look_at(files: Sequence[File]) -> tuple[list[pq.FileMetaData], pa.Schema, dict[str, Any]]:
-    """Footers of Parquet files, the schema that holds all their columns, and a fingerprint.
-
-    Raises:
-        ManifestError: one cannot be read, or its columns do not fit those of the others.
-    """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        footers = list(pool.map(footer, files))
-    schema = unified(files, footers)
-    fingerprint = {
-        "files": len(files),
-        "rows": sum(own.num_rows for own in footers),
-        **stamps(files),
-        "content": _digest(map(_summary, files, footers)),
-    }
-    return footers, schema, fingerprint
-
-
-def footer(file: File) -> pq.FileMetaData:
-    """The footer of a Parquet file.
-
-    Raises:
-        ManifestError: it cannot be read.
-    """
-    store = Store.of(file.uri)
-    try:
-        if file.data is not None:
-            return pq.read_metadata(pa.BufferReader(file.data))
-        return pq.read_metadata(store.root, filesystem=store.filesystem)
-    except (OSError, pa.ArrowException) as error:
-        if isinstance(error, pa.ArrowException):
-            raise ManifestError(
-                f"{public(file.uri)}: cannot be read as Parquet: {error}"
-            ) from error
-        raise _unreadable(store, error) from error
-
-
 def _runs(sizes: Sequence[int], has_bytes: bool) -> Iterator[tuple[tuple[int, ...], int, int]]:
     """Row groups, first row and number of rows of each unit of a file.
 
@@ -359,23 +296,3 @@ def _runs(sizes: Sequence[int], has_bytes: bool) -> Iterator[tuple[tuple[int, ..
             waiting.append(group)
     if waiting:
         yield tuple(waiting), 0, sum(sizes[g] for g in waiting)
-
-
-def _summary(file: File, own: pq.FileMetaData) -> tuple[Any, ...]:
-    """What tells one file from another: layout and statistics of every column."""
-    columns = []
-    for g in range(own.num_row_groups):
-        group = own.row_group(g)
-        for c in range(own.num_columns):
-            column = group.column(c)
-            found = column.statistics
-            bounds = (found.min_raw, found.max_raw) if found and found.has_min_max else None
-            columns.append((column.total_compressed_size, repr(bounds)))
-    return file.uri.rpartition("/")[2], file.size, own.num_rows, columns
-
-
-def _digest(values: Any) -> str:
-    digest = hashlib.sha256()
-    for value in values:
-        digest.update(json.dumps(value).encode())
-    return digest.hexdigest()[:16]

@@ -19,7 +19,10 @@ from typing import Any, Self, cast
 import pyarrow as pa
 
 from tokenfocus_ray.datasets.names import IMAGE_ENDINGS, is_hidden, is_image, tar_key
-from tokenfocus_ray.datasets.text import (
+from tokenfocus_ray.errors import RowError
+from tokenfocus_ray.schema import MAX_IMAGE_BYTES
+from tokenfocus_ray.storage import Store, public
+from tokenfocus_ray.tables.text import (
     ERROR_CODE,
     ERROR_MESSAGE,
     as_text,
@@ -27,9 +30,6 @@ from tokenfocus_ray.datasets.text import (
     is_valid,
     readable,
 )
-from tokenfocus_ray.errors import RowError
-from tokenfocus_ray.schema import MAX_IMAGE_BYTES
-from tokenfocus_ray.storage import Store, public
 
 _COLUMNS: dict[str, pa.DataType] = {
     "key": pa.string(),

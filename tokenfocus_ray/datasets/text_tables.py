@@ -20,7 +20,9 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from tokenfocus_ray.datasets.manifest import roles_of
-from tokenfocus_ray.datasets.text import (
+from tokenfocus_ray.errors import ManifestError, RowError
+from tokenfocus_ray.storage import Store, public
+from tokenfocus_ray.tables.text import (
     ERROR_CODE,
     ERROR_MESSAGE,
     PLAIN,
@@ -29,8 +31,6 @@ from tokenfocus_ray.datasets.text import (
     decode_file,
     make_valid,
 )
-from tokenfocus_ray.errors import ManifestError, RowError
-from tokenfocus_ray.storage import Store, public
 
 #: Roles whose value is one text.
 TEXT_ROLES = ("prompt", "image", "image_uri", "sample_id", "prompt_type")

@@ -13,7 +13,7 @@ from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store, public
 
 if TYPE_CHECKING:
-    from tokenfocus_ray.datasets.sources import File
+    from tokenfocus_ray.datasets.footers import File
 
 #: Local files of at most so many bytes together are read whole: a copy has other times.
 HASHED_BYTES = 256 * 2**20

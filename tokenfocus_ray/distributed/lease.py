@@ -20,13 +20,13 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tokenfocus_ray.distributed.commits import JOB
 from tokenfocus_ray.distributed.holders import HELD, Life, in_words, life_of, now, record_of
+from tokenfocus_ray.distributed.output import JOB, Say
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
 
@@ -37,8 +37,6 @@ BEAT_SECONDS, SILENT_SECONDS = 10.0, 60.0
 WATCH_SECONDS = 1.0
 #: Most seconds until a launch tries again that met another in the same moment.
 PAUSE_SECONDS = 0.5
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,15 +22,22 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import ray
 
-from tokenfocus_ray.datasets.tables import RowTable, check_equal_rows
-from tokenfocus_ray.distributed.batch_run import SAY_SECONDS, Say
-from tokenfocus_ray.distributed.causes import carry_errors, own_errors
-from tokenfocus_ray.distributed.commits import INPUT, JOB, part_name
-from tokenfocus_ray.distributed.identity import check_identity, check_outside, place
+from tokenfocus_ray.datasets.row_table import RowTable, check_equal_rows
 from tokenfocus_ray.distributed.lease import Lease, hold, refuse_if_held
+from tokenfocus_ray.distributed.output import (
+    INPUT,
+    JOB,
+    Say,
+    check_identity,
+    check_outside,
+    part_name,
+    place,
+)
+from tokenfocus_ray.distributed.ray_errors import carry_errors, own_errors
+from tokenfocus_ray.distributed.score.launch import SAY_SECONDS
 from tokenfocus_ray.distributed.session import ray_session
+from tokenfocus_ray.ensemble.apply import merge
 from tokenfocus_ray.ensemble.bundle import Ensemble
-from tokenfocus_ray.ensemble.merge import merge
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
 

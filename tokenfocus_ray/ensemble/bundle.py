@@ -14,11 +14,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from tokenfocus_ray import __version__
+from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.ensemble.calibrated import CalibratedStack, below
 from tokenfocus_ray.ensemble.stored import Broken, check_arrays, check_values
 from tokenfocus_ray.errors import ManifestError, OutputError, shown
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.version import __version__
 
 JSON, TENSORS = "ensemble.json", "ensemble.safetensors"
 #: Of the files; another is refused.
@@ -51,6 +52,13 @@ class Ensemble:
         values, arrays = self._parts()
         store.write_bytes(TENSORS, save_tensors(arrays))
         store.write_json(JSON, values)
+
+    def scoring_configs(self) -> dict[str, ScoringConfig]:
+        """The backbones that it brings; none where a table of scores was stacked."""
+        return {
+            name: ScoringConfig.parse(one["config"], f"ensemble: {name}")
+            for name, one in self.backbones.items()
+        }
 
     def fingerprint(self) -> str:
         """Hash of all that a score depends on."""

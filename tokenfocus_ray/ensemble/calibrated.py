@@ -13,9 +13,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenfocus_ray.ensemble.calibration import Calibrator
-from tokenfocus_ray.ensemble.features import FloatArray, Scaler
+from tokenfocus_ray.ensemble.features import Scaler
+from tokenfocus_ray.ensemble.isotonic import Calibrator
 from tokenfocus_ray.ensemble.stacking import Stack
+from tokenfocus_ray.tables.columns import FloatArray
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -15,8 +15,7 @@ from scipy import stats
 
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation.correlation import MIN_PAIRS
-
-FloatArray = NDArray[np.float64]
+from tokenfocus_ray.tables.columns import FloatArray
 
 #: Columns are bounded at these percentiles, so that one outlier cannot decide.
 BOUNDS = (1.0, 99.0)

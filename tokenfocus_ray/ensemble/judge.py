@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 
 from tokenfocus_ray.config import StackConfig
 from tokenfocus_ray.ensemble.calibrated import CalibratedStack
-from tokenfocus_ray.ensemble.calibration import Calibrator, conformal_radius, cross_calibrated
-from tokenfocus_ray.ensemble.features import FloatArray, Scaler
+from tokenfocus_ray.ensemble.features import Scaler
+from tokenfocus_ray.ensemble.isotonic import Calibrator, conformal_radius, cross_calibrated
+from tokenfocus_ray.ensemble.stack_table import StackTable
 from tokenfocus_ray.ensemble.stackers import INNER_FOLDS, group_folds
 from tokenfocus_ray.ensemble.stacking import Metric, fit_stack, nested_predictions
-from tokenfocus_ray.ensemble.table import StackTable
 from tokenfocus_ray.ensemble.threshold import best_threshold, cross_decided
-from tokenfocus_ray.evaluation.bootstrap import Draws, group_numbers, interval
-from tokenfocus_ray.evaluation.calibration import calibration_error
 from tokenfocus_ray.evaluation.challenge import THRESHOLD
 from tokenfocus_ray.evaluation.correlation import correlations, srcc
-from tokenfocus_ray.evaluation.resampled import resampled_srcc
+from tokenfocus_ray.evaluation.reliability import calibration_error
+from tokenfocus_ray.evaluation.resampling.bootstrap import Draws, interval
+from tokenfocus_ray.evaluation.resampling.resampled import resampled_srcc
+from tokenfocus_ray.tables.columns import FloatArray
+from tokenfocus_ray.tables.prompts import group_numbers
 
 
 @dataclass(frozen=True, slots=True)

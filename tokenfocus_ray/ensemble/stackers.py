@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize
 
-from tokenfocus_ray.ensemble.features import FloatArray, Scaler
+from tokenfocus_ray.ensemble.features import Scaler
+from tokenfocus_ray.tables.columns import FloatArray
 
 Arrays = Mapping[str, NDArray[Any]]
 

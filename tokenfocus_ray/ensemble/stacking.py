@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from tokenfocus_ray.ensemble.features import FloatArray, Scaler
+from tokenfocus_ray.ensemble.features import Scaler
 from tokenfocus_ray.ensemble.stackers import (
     FITS,
     INNER_FOLDS,
@@ -29,6 +29,7 @@ from tokenfocus_ray.ensemble.stackers import (
 from tokenfocus_ray.ensemble.threshold import best_threshold
 from tokenfocus_ray.evaluation.challenge import fit_logistic, logistic
 from tokenfocus_ray.evaluation.correlation import undefined_reason
+from tokenfocus_ray.tables.columns import FloatArray
 
 Metric = Literal["srcc", "plcc", "mean", "challenge", "accuracy"]
 Method = Literal["single", "rank_mean", "nnls", "ridge", "boosting", "blend", "auto"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenfocus_ray.ensemble.features import FloatArray
 from tokenfocus_ray.evaluation.challenge import THRESHOLD
+from tokenfocus_ray.tables.columns import FloatArray
 
 
 def best_threshold(scores_E: FloatArray, labels_E: FloatArray) -> tuple[float, float]:

@@ -8,12 +8,13 @@ from tokenfocus_ray.evaluation.challenge import (
     fit_logistic,
     logistic,
 )
-from tokenfocus_ray.evaluation.compare import Comparison, Difference, compare
 from tokenfocus_ray.evaluation.correlation import Correlations, correlations, krcc, plcc, srcc
 from tokenfocus_ray.evaluation.elements import ElementFigures, element_figures
-from tokenfocus_ray.evaluation.labels import Label, prompt_group, read_labels
+from tokenfocus_ray.evaluation.labels import Label, read_labels
 from tokenfocus_ray.evaluation.pairwise import PairwiseAccuracy, pairwise_accuracy
-from tokenfocus_ray.evaluation.report import EvaluationReport, evaluate_scores
+from tokenfocus_ray.evaluation.report import EvaluationReport, evaluate_tables
+from tokenfocus_ray.evaluation.resampling.compare import Comparison, Difference, compare
+from tokenfocus_ray.tables.prompts import prompt_group
 
 __all__ = [
     "ChallengeScore",
@@ -30,7 +31,7 @@ __all__ = [
     "correlations",
     "element_accuracy",
     "element_figures",
-    "evaluate_scores",
+    "evaluate_tables",
     "fit_logistic",
     "krcc",
     "logistic",

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
-from tokenfocus_ray.evaluation.correlation import FloatArray, correlations, finite_pairs
+from tokenfocus_ray.evaluation.correlation import correlations, finite_pairs
+from tokenfocus_ray.tables.columns import FloatArray
 
 #: ``"official"`` is what the official script computes: its arguments are swapped at the call, so
 #: the logistic maps label to prediction and PLCC is taken against the prediction. ``"corrected"``

@@ -9,10 +9,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-FloatArray = NDArray[np.float64]
+from tokenfocus_ray.tables.columns import FloatArray
 
 #: With two pairs every coefficient is 1 or -1, whatever the scores.
 MIN_PAIRS = 3

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from tokenfocus_ray.evaluation.challenge import THRESHOLD, element_accuracy
-from tokenfocus_ray.evaluation.correlation import FloatArray, finite_pairs
+from tokenfocus_ray.evaluation.correlation import finite_pairs
+from tokenfocus_ray.tables.columns import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenfocus_ray.evaluation.bootstrap import interval
 from tokenfocus_ray.evaluation.correlation import correlations
-from tokenfocus_ray.evaluation.intervals import Resamples
 from tokenfocus_ray.evaluation.join import Joined
-from tokenfocus_ray.evaluation.resampled import resampled_srcc
+from tokenfocus_ray.evaluation.resampling.bootstrap import interval
+from tokenfocus_ray.evaluation.resampling.intervals import Resamples
+from tokenfocus_ray.evaluation.resampling.resampled import resampled_srcc
 
 
 @dataclass(frozen=True, slots=True)

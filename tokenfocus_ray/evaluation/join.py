@@ -16,16 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tokenfocus_ray.errors import ManifestError
-from tokenfocus_ray.evaluation.bootstrap import group_numbers
-from tokenfocus_ray.evaluation.correlation import FloatArray
-from tokenfocus_ray.evaluation.labels import (
-    TOTAL_RANGE,
-    Label,
-    elements_of,
-    prompt_group,
-    require_columns,
-    to_rows,
-)
+from tokenfocus_ray.evaluation.labels import TOTAL_RANGE, Label, elements_of
+from tokenfocus_ray.tables.columns import FloatArray, require_columns, to_rows
+from tokenfocus_ray.tables.prompts import prompt_groups
 
 #: What is read of a table of score rows, as far as it is there.
 SCORE_COLUMNS = (
@@ -179,22 +172,6 @@ def join_scores(
         notes=notes,
         unusable=f"empty or out of {scale[0]:g}..{scale[1]:g}",
     )
-
-
-def prompt_groups(prompts: Sequence[object]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """[N] number of each row's prompt, and what is to be said where prompts are missing.
-
-    A row without a prompt stands for itself.
-    """
-    named = [prompt_group(p) if p is not None else "" for p in prompts]
-    # a prompt cannot start with a space, so these names are nobody else's
-    keys = [name or f" {i}" for i, name in enumerate(named)]
-    notes: tuple[str, ...] = ()
-    if n_missing := named.count(""):
-        notes = (f"{n_missing} rows without a prompt stand for themselves",)
-        if n_missing == len(named):
-            notes = ("no prompts in labels or scores; every row stands for itself",)
-    return group_numbers(np.array(keys, dtype=np.str_)), notes
 
 
 def aligned(first: Joined, second: Joined) -> FloatArray:

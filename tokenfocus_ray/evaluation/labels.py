@@ -6,13 +6,19 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from tokenfocus_ray.datasets.text import as_text
 from tokenfocus_ray.errors import ManifestError, RowError
 from tokenfocus_ray.schema import Element, is_other_scale, parse_elements, sample_id
+from tokenfocus_ray.tables.columns import require_columns, to_rows
+from tokenfocus_ray.tables.parquet import read_parquet
+from tokenfocus_ray.tables.text import as_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 #: What is read of a label table, as far as it is there.
 LABEL_COLUMNS = (
@@ -162,42 +168,6 @@ def _check_scale(ratings: Sequence[Sequence[Any]], scale: tuple[float, float], s
     )
 
 
-def prompt_group(text: object) -> str:
-    """What groups rows: prompts that differ in case or white space only are one.
-
-    >>> prompt_group(" A red   pig")
-    'a red pig'
-    """
-    return " ".join(str(text).casefold().split())
-
-
-def require_columns(
-    table: pa.Table, wanted: Sequence[str], source: str, description: str | None = None
-) -> None:
-    """Checks that a table has the wanted columns.
-
-    Args:
-        table: The table.
-        wanted: Names of the columns that must be there.
-        source: Where the table comes from, for the message.
-        description: What to name as wanted, where it is more than a list of names.
-
-    Raises:
-        ManifestError: naming the missing, wanted and found columns.
-    """
-    missing = [name for name in wanted if name not in table.column_names]
-    if missing:
-        raise ManifestError(
-            f"{source}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}; wanted "
-            f"{description or ', '.join(wanted)}; found {', '.join(table.column_names) or 'none'}"
-        )
-
-
-def to_rows(table: pa.Table, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows as mappings, of those columns only, so that images that passed through stay packed."""
-    return table.select([name for name in columns if name in table.column_names]).to_pylist()
-
-
 def _require_lists(column: pa.Field[Any], depth: int, source: str) -> None:
     """Lists of any kind; of elements the entries may be true and false."""
     kind: Any = column.type
@@ -252,3 +222,12 @@ def _mean(values: Sequence[Any], low: float, high: float) -> float:
     if not numbers or not all(low <= number <= high for number in numbers):
         return math.nan
     return math.fsum(numbers) / len(numbers)
+
+
+def read_labels_table(labels: str) -> pa.Table:
+    """Human labels from Parquet or EvalMuse's JSON, unchecked."""
+    from tokenfocus_ray.datasets.evalmuse import read_evalmuse
+
+    if labels.lower().endswith(".json"):
+        return read_evalmuse(labels)
+    return read_parquet(labels, LABEL_COLUMNS, ("total_scores",))

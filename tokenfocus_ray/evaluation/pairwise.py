@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tokenfocus_ray.evaluation.bootstrap import group_numbers
-from tokenfocus_ray.evaluation.correlation import FloatArray
+from tokenfocus_ray.tables.columns import FloatArray
+from tokenfocus_ray.tables.prompts import group_numbers
 
 #: Pairs are held in memory, all at once.
 MAX_PAIRS = 5_000_000

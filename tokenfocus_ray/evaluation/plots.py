@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tokenfocus_ray.evaluation.bootstrap import interval
-from tokenfocus_ray.evaluation.calibration import held, tenths
 from tokenfocus_ray.evaluation.challenge import logistic
-from tokenfocus_ray.evaluation.correlation import FloatArray, srcc
-from tokenfocus_ray.evaluation.intervals import Resamples
+from tokenfocus_ray.evaluation.correlation import srcc
 from tokenfocus_ray.evaluation.join import Joined
+from tokenfocus_ray.evaluation.reliability import held, tenths
 from tokenfocus_ray.evaluation.report import EvaluationReport
+from tokenfocus_ray.evaluation.resampling.bootstrap import interval
+from tokenfocus_ray.evaluation.resampling.intervals import Resamples
+from tokenfocus_ray.tables.columns import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tokenfocus_ray.evaluation.bootstrap import too_few_groups
-from tokenfocus_ray.evaluation.calibration import calibration_error, coverage, other_scale
 from tokenfocus_ray.evaluation.challenge import ChallengeScore, challenge_score
-from tokenfocus_ray.evaluation.correlation import FloatArray, correlations
+from tokenfocus_ray.evaluation.correlation import correlations
 from tokenfocus_ray.evaluation.elements import ElementFigures, element_figures
 from tokenfocus_ray.evaluation.generators import GeneratorFigures, generator_figures
-from tokenfocus_ray.evaluation.intervals import (
+from tokenfocus_ray.evaluation.join import Joined, join_scores
+from tokenfocus_ray.evaluation.labels import read_labels, scale_of
+from tokenfocus_ray.evaluation.pairwise import accuracy_of, pairs_within
+from tokenfocus_ray.evaluation.reliability import calibration_error, coverage, other_scale
+from tokenfocus_ray.evaluation.resampling.bootstrap import too_few_groups
+from tokenfocus_ray.evaluation.resampling.intervals import (
     UNDEFINED,
     Interval,
     Resamples,
@@ -24,9 +27,7 @@ from tokenfocus_ray.evaluation.intervals import (
     report_intervals,
     used_groups,
 )
-from tokenfocus_ray.evaluation.join import Joined, join_scores
-from tokenfocus_ray.evaluation.labels import read_labels, scale_of
-from tokenfocus_ray.evaluation.pairwise import accuracy_of, pairs_within
+from tokenfocus_ray.tables.columns import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class EvaluationReport:
         return plain
 
 
-def evaluate_scores(
+def evaluate_tables(
     scores: pa.Table,
     labels: pa.Table,
     *,
@@ -166,7 +167,7 @@ def evaluate_scores(
 
 
 def report_of(joined: Joined, *, intervals: bool = False) -> EvaluationReport:
-    """Measures how well joined scores and labels agree; see :func:`evaluate_scores`."""
+    """Measures how well joined scores and labels agree; see :func:`evaluate_tables`."""
     elements = joined.elements
     known_N = np.isfinite(joined.labels)
     scores_N, labels_N = joined.scores[known_N], joined.labels[known_N]

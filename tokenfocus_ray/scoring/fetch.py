@@ -7,9 +7,9 @@ import posixpath
 import stat
 
 from tokenfocus_ray.errors import ConfigError, ImageDecodeError
-from tokenfocus_ray.s3 import s3_filesystem, store_failed
 from tokenfocus_ray.schema import MAX_IMAGE_BYTES
 from tokenfocus_ray.storage import Store, public, split_uri
+from tokenfocus_ray.storage.s3 import s3_filesystem, store_failed
 
 #: What can be given as an image, for messages.
 WAYS = "a path, encoded bytes, a PIL image, an array or a tensor"

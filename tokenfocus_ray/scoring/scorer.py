@@ -17,7 +17,6 @@ from typing import Any, Self
 
 import torch
 
-from tokenfocus_ray import __version__
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import Backbone, PreparedImage, Source
 from tokenfocus_ray.backbones.lora import check_taught, load_adapters, local_adapters
@@ -33,6 +32,7 @@ from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.prompt import PromptTemplate, asked
 from tokenfocus_ray.scoring.questions import Part, QuestionPacker
 from tokenfocus_ray.scoring.request import Request, image_reference, read_elements, unscored
+from tokenfocus_ray.version import __version__
 
 #: Most tokens of a micro-batch, padding included.
 TOKEN_BUDGET = 8192

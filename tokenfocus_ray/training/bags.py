@@ -16,6 +16,7 @@ import numpy as np
 from tokenfocus_ray.config import BagsConfig
 from tokenfocus_ray.errors import ConfigError
 from tokenfocus_ray.schema import backbone_label
+from tokenfocus_ray.tables.prompts import prompt_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,6 @@ def prompt_groups(prompt_ids: Sequence[str | None], prompts: Sequence[str]) -> l
             parent[root(("id", prompt_id))] = root(text)
     numbers: dict[tuple[str, str], int] = {}
     return [numbers.setdefault(root(text), len(numbers)) for text in texts]
-
-
-def prompt_key(text: str) -> str:
-    """A prompt without case and spacing, so that copies of it are known as such."""
-    return " ".join(text.casefold().split())
 
 
 def make_bags(groups: Sequence[int], config: BagsConfig) -> list[Bag]:

@@ -35,8 +35,8 @@ from tokenfocus_ray.training.adapter import attach, trainable
 from tokenfocus_ray.training.divergence import diverged
 from tokenfocus_ray.training.loss import rank_slopes, ranked_pairs
 from tokenfocus_ray.training.objective import PART_TOKENS, Example, Objective, TrainingPart
-from tokenfocus_ray.training.packed_model import PackedModel, shard_decoder
 from tokenfocus_ray.training.schedule import learning_rate
+from tokenfocus_ray.training.sharding import PackedModel, shard_decoder
 
 _T = TypeVar("_T")
 #: Images that all ranks score in lockstep where the model is sharded over them.

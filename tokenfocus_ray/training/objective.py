@@ -20,12 +20,12 @@ from tokenfocus_ray.scoring.distribution import Normalization, level_distributio
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.questions import Part, QuestionPacker
 from tokenfocus_ray.scoring.request import Request
-from tokenfocus_ray.training.labels import SampleLabels, SoftLabel
 from tokenfocus_ray.training.loss import (
     Targets,
     token_focused_terms,
     whole_answer_term,
 )
+from tokenfocus_ray.training.soft_labels import SampleLabels, SoftLabel
 
 #: Most tokens of one packed sequence: a longer list of elements becomes several.
 PART_TOKENS = 8192

@@ -14,15 +14,16 @@ import pyarrow as pa
 
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.manifest import Columns
-from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE
 from tokenfocus_ray.errors import ConfigError, ManifestError, PromptError
 from tokenfocus_ray.schema import ELEMENT_TYPE, parse_elements, sample_id
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.prompt import PromptTemplate
 from tokenfocus_ray.scoring.request import image_reference
-from tokenfocus_ray.training.bags import prompt_groups, prompt_key
-from tokenfocus_ray.training.labels import SampleLabels, sample_labels, soft_label
+from tokenfocus_ray.tables.prompts import prompt_key
+from tokenfocus_ray.tables.text import ERROR_CODE, ERROR_MESSAGE
+from tokenfocus_ray.training.bags import prompt_groups
 from tokenfocus_ray.training.scales import check_scales
+from tokenfocus_ray.training.soft_labels import SampleLabels, sample_labels, soft_label
 
 _RATINGS, _FLAGS = pa.list_(pa.float64()), pa.list_(pa.int64())
 _COLUMNS: dict[str, pa.DataType] = {

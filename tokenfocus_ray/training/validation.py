@@ -21,8 +21,8 @@ from tokenfocus_ray.config import LossConfig, TrainConfig
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.training.bags import Bag
-from tokenfocus_ray.training.labels import SampleLabels, SoftLabel
 from tokenfocus_ray.training.samples import labels_of, vocabularies
+from tokenfocus_ray.training.soft_labels import SampleLabels, SoftLabel
 
 Criterion = Literal["srcc", "element_accuracy", "loss"]
 #: How the criteria are called in messages.

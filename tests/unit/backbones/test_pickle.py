@@ -31,8 +31,8 @@ LIGHT = (
     "tokenfocus_ray.scoring.request",
     "tokenfocus_ray.datasets",
     "tokenfocus_ray.datasets.manifest",
-    "tokenfocus_ray.datasets.synthetic_files",
-    "tokenfocus_ray.distributed.stages",
+    "tokenfocus_ray.datasets.synthetic.files",
+    "tokenfocus_ray.scoring.wire",
 )
 #: Imports each module in turn and notes the first one that brought something heavy.
 SCRIPT = """

@@ -223,7 +223,7 @@ def test_options_win_over_the_configuration_file(
         rest["say"]("half")
         return Summary()
 
-    monkeypatch.setattr("tokenfocus_ray.distributed.batch.score_manifest", score_manifest)
+    monkeypatch.setattr(tokenfocus_ray, "score_manifest", score_manifest)
     arguments = ["--config", str(path), "--backbone", "b", "--adapter", "m0=a=b", "--overwrite"]
     arguments += [
         "--map",
@@ -278,7 +278,7 @@ def training(folder: Path, text: str = TRAINING) -> list[str]:
 
 def test_train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The configuration reaches the training; a table and one line for scripts come back."""
-    from tokenfocus_ray.distributed.train import TrainSummary
+    from tokenfocus_ray.distributed.train.job import TrainSummary
 
     seen: dict[str, Any] = {}
 
@@ -296,7 +296,7 @@ def test_train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return TrainSummary(out, [member], 3, 61.25)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tokenfocus_ray.distributed.train.train_members", train_members)
+    monkeypatch.setattr(tokenfocus_ray, "train_members", train_members)
     result = CliRunner().invoke(app, training(tmp_path), env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output
     assert (seen["out"], seen["config"].optimizer.epochs) == ("out", 2)

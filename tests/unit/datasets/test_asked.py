@@ -15,9 +15,9 @@ import pytest
 from tokenfocus_ray.datasets.asked import as_asked, by_type
 from tokenfocus_ray.datasets.manifest import find_columns, passthrough
 from tokenfocus_ray.datasets.sources import plan_source
-from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.text import ERROR_CODE, ERROR_MESSAGE
 
 
 def broken(*values: bytes) -> pa.Array[Any]:

@@ -14,10 +14,10 @@ import pytest
 
 from tokenfocus_ray.datasets import sources
 from tokenfocus_ray.datasets.sources import plan_source
-from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE, TextOptions
 from tokenfocus_ray.datasets.units import Source, read_unit
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.text import ERROR_CODE, ERROR_MESSAGE, TextOptions
 
 LATIN = TextOptions("latin-1")
 ROWS = [{"prompt": f"prompt {i}", "image_uri": f"{i}.png"} for i in range(7)]

@@ -15,10 +15,10 @@ from PIL import Image
 from tokenfocus_ray.datasets import tars
 from tokenfocus_ray.datasets.names import IMAGE_ENDINGS
 from tokenfocus_ray.datasets.tars import PASSED_OVER, read_tar, tar_schema
-from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE
 from tokenfocus_ray.schema import ERROR_CODES
 from tokenfocus_ray.scoring.image import FORMATS
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.text import ERROR_CODE, ERROR_MESSAGE
 
 END = bytes(1024)
 

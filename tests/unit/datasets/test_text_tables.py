@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tokenfocus_ray.datasets.text import ERROR_CODE, ERROR_MESSAGE, TextOptions
 from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.schema import parse_elements
+from tokenfocus_ray.tables.text import ERROR_CODE, ERROR_MESSAGE, TextOptions
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:

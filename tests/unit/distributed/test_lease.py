@@ -26,13 +26,15 @@ from tokenfocus_ray.config import JobConfig
 from tokenfocus_ray.datasets.manifest import find_columns
 from tokenfocus_ray.datasets.units import Source
 from tokenfocus_ray.distributed import lease as leases
-from tokenfocus_ray.distributed.batch import _begin, run_job
-from tokenfocus_ray.distributed.commits import JOB_FILE, Piece, part_name, to_parquet, write_commit
 from tokenfocus_ray.distributed.holders import record_of
 from tokenfocus_ray.distributed.lease import LEASE, hold, refuse_if_held
-from tokenfocus_ray.distributed.train import _Fleet
+from tokenfocus_ray.distributed.output import part_name
+from tokenfocus_ray.distributed.score.commits import JOB_FILE, Piece, write_commit
+from tokenfocus_ray.distributed.score.job import _begin, run_job
+from tokenfocus_ray.distributed.train.fleet import Fleet
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.parquet import to_parquet
 
 
 @pytest.fixture
@@ -309,7 +311,7 @@ def test_a_training_that_was_taken_over_ends_its_members(
     monkeypatch.setattr(ray, "cancel", lambda ref, *, force: ended.append((ref, force)))
     with hold(out, "train", str) as mine:
         job: Any = None
-        fleet = _Fleet([], "", mine, str)
+        fleet = Fleet([], "", mine, str)
         fleet._active = {"member": job}
         fleet._confirm()
         out.delete(f"{LEASE}/{mine.name}")

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from tests.support.scores import random_scores
 from tests.unit.ensemble.test_stacking import table
 from tokenfocus_ray.cli.app import app
-from tokenfocus_ray.cli.stack import read_scores
 from tokenfocus_ray.ensemble.bundle import Ensemble
+from tokenfocus_ray.ensemble.fit import read_scores
 from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError
 
 KEYS = (

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.scores import random_scores, with_text_as
-from tokenfocus_ray.cli.evaluate import evaluate, read_parquet
-from tokenfocus_ray.cli.stack import read_scores
+from tokenfocus_ray.cli.evaluate import evaluate_and_print
+from tokenfocus_ray.ensemble.fit import read_scores
 from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError, did_you_mean
-from tokenfocus_ray.evaluation import EvaluationReport, compare, correlations, evaluate_scores
+from tokenfocus_ray.evaluation import EvaluationReport, compare, correlations, evaluate_tables
 from tokenfocus_ray.schema import sample_id
+from tokenfocus_ray.tables.parquet import read_parquet
 
 PROMPT = "a red pig"
 PATHS = [f"{generator}/{i}.png" for i in range(4) for generator in ("one", "two")]
@@ -61,6 +62,10 @@ def labels(tmp_path: Path) -> Path:
     return path
 
 
+def evaluate(*paths: str | None, **given: Any) -> EvaluationReport:
+    return evaluate_and_print(*paths, **given).report
+
+
 def test_json_labels(scores: Path, labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = scores.parent / "report.json"
     report = evaluate(str(scores), str(labels), str(out))
@@ -105,11 +110,12 @@ def test_paths_without_parquet(tmp_path: Path, labels: Path) -> None:
 
 
 def test_report_that_cannot_be_written(scores: Path, labels: Path) -> None:
-    out = scores / "missing" / "report.json"
+    out = labels / "report.json"
     with pytest.raises(OutputError) as error:
         evaluate(str(scores), str(labels), str(out))
     assert str(error.value) == (
-        f"cannot write {out}: [Errno 2] No such file or directory: '{out}'; choose a writable path"
+        f"cannot write '{out}': File exists; a file stands where a folder is needed: move it, or "
+        f"choose another folder"
     )
 
 
@@ -307,7 +313,7 @@ def test_either_scores_or_a_table(
 def test_text_of_every_kind_is_joined(tmp_path: Path, kind: Any) -> None:
     """Other tools write ids and status as views or dictionaries."""
     scores, labels = random_scores({"tiny-internvl": ["m0"]}, 40, unscored=[3])
-    wanted = evaluate_scores(scores, labels)
+    wanted = evaluate_tables(scores, labels)
     scores = with_text_as(scores, kind)
     pq.write_table(scores, tmp_path / "s.parquet")
     pq.write_table(labels, tmp_path / "l.parquet")
@@ -343,7 +349,7 @@ def test_labels_on_the_scale_of_the_levels_are_all_used(tmp_path: Path) -> None:
     assert (found.n_labelled, found.n_excluded) == (60, 0)
     stacked = read_scores([str(tmp_path / "s.parquet")], str(tmp_path / "l.parquet"))
     assert stacked.total["label"].to_pylist() == [own[0] for own in wide.to_pylist()]
-    assert evaluate_scores(scores.replace_schema_metadata(about), labels).n_labelled == 60
+    assert evaluate_tables(scores.replace_schema_metadata(about), labels).n_labelled == 60
 
 
 def test_text_that_is_not_utf8_is_refused_by_column(tmp_path: Path) -> None:

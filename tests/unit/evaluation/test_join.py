@@ -8,8 +8,9 @@ import pytest
 
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation import Label, prompt_group
-from tokenfocus_ray.evaluation.join import aligned, join_scores, prompt_groups
-from tokenfocus_ray.evaluation.members import member_names, member_table, member_tables
+from tokenfocus_ray.evaluation.join import aligned, join_scores
+from tokenfocus_ray.tables.members import member_names, member_table, member_tables
+from tokenfocus_ray.tables.prompts import prompt_groups
 
 
 def labels(prompt: str | None = None) -> dict[str, Label]:

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from tokenfocus_ray.errors import ManifestError
-from tokenfocus_ray.evaluation import correlations, evaluate_scores
+from tokenfocus_ray.evaluation import correlations, evaluate_tables
 from tokenfocus_ray.schema import ELEMENT_TYPE, SCORE_SCHEMA
 
 NAN = math.nan
@@ -53,7 +53,7 @@ def good_labels() -> list[dict[str, Any]]:
 
 
 def test_everything_joins() -> None:
-    report = evaluate_scores(scores_table(*good_scores()), labels_table(*reversed(good_labels())))
+    report = evaluate_tables(scores_table(*good_scores()), labels_table(*reversed(good_labels())))
     assert report.reasons == ()
     assert (report.n_rows, report.n_scored, report.n_labelled, report.n_labels) == (6, 6, 6, 6)
     assert report.srcc == pytest.approx(stats.spearmanr(SCORES, LABELS).statistic, abs=1e-10)
@@ -110,8 +110,8 @@ def test_what_cannot_be_used_is_excluded_and_counted() -> None:
         {"sample_id": "u0", "total_scores": [5]},
         {"sample_id": "lonely", "total_scores": [5]},
     ]
-    report = evaluate_scores(scores_table(*scores), labels_table(*labels))
-    clean = evaluate_scores(scores_table(*good_scores()), labels_table(*good_labels()))
+    report = evaluate_tables(scores_table(*scores), labels_table(*labels))
+    clean = evaluate_tables(scores_table(*good_scores()), labels_table(*good_labels()))
     assert (report.srcc, report.plcc, report.krcc) == (clean.srcc, clean.plcc, clean.krcc)
     assert (report.n_rows, report.n_scored, report.n_unscored) == (13, 9, 3)
     assert report.unscored == {"image_missing": 2, "score_not_finite": 1}
@@ -128,7 +128,7 @@ def test_what_cannot_be_used_is_excluded_and_counted() -> None:
 
 def test_without_elements_the_final_score_is_nan_with_a_reason() -> None:
     scores = scores_table(*good_scores()).drop_columns(["element_scores", "elements"])
-    report = evaluate_scores(scores, labels_table(*good_labels()))
+    report = evaluate_tables(scores, labels_table(*good_labels()))
     assert math.isfinite(report.srcc)
     assert math.isnan(report.final_official)
     assert report.reasons == (
@@ -146,7 +146,7 @@ def test_without_elements_the_final_score_is_nan_with_a_reason() -> None:
 
 def test_labels_of_the_total_score_only() -> None:
     labels = labels_table(*good_labels()).drop_columns(["elements", "element_labels"])
-    report = evaluate_scores(scores_table(*good_scores()), labels)
+    report = evaluate_tables(scores_table(*good_scores()), labels)
     assert report.srcc == pytest.approx(stats.spearmanr(SCORES, LABELS).statistic, abs=1e-10)
     assert (report.n_elements, report.n_elements_excluded, report.by_element_type) == (0, 0, {})
 
@@ -155,12 +155,12 @@ def test_generator_of_the_score_rows_serves_where_labels_have_none() -> None:
     generator = pa.array([f"h{i % 2}" for i in range(6)])
     scores = scores_table(*good_scores()).append_column("generator", generator)
     labels = labels_table(*good_labels()).drop_columns("generator")
-    assert list(evaluate_scores(scores, labels).by_generator) == ["h0", "h1"]
+    assert list(evaluate_tables(scores, labels).by_generator) == ["h0", "h1"]
 
 
 def test_intervals_are_flat_keys_of_the_json() -> None:
     scores, labels = scores_table(*good_scores()), labels_table(*good_labels())
-    report = evaluate_scores(scores, labels, intervals=True)
+    report = evaluate_tables(scores, labels, intervals=True)
     assert set(report.intervals) == {
         "srcc", "plcc", "krcc", "pairwise_accuracy", "pairwise_accuracy_ties", "element_accuracy",
         "element_accuracy_own", "element_auc", "element_f1", "interval_coverage", "final_official",
@@ -179,7 +179,7 @@ def test_intervals_are_flat_keys_of_the_json() -> None:
 
 def test_one_prompt_has_no_intervals() -> None:
     labels = labels_table(*({**label, "prompt": "A  cat"} for label in good_labels()))
-    report = evaluate_scores(scores_table(*good_scores()), labels, intervals=True)
+    report = evaluate_tables(scores_table(*good_scores()), labels, intervals=True)
     assert math.isfinite(report.srcc)
     assert (report.n_groups, report.n_pairs) == (1, 15)
     assert np.isnan(list(report.intervals.values())).all()
@@ -189,7 +189,7 @@ def test_one_prompt_has_no_intervals() -> None:
 
 def test_without_prompts_every_row_stands_for_itself() -> None:
     labels = labels_table(*good_labels()).drop_columns("prompt")
-    report = evaluate_scores(scores_table(*good_scores()), labels, intervals=True)
+    report = evaluate_tables(scores_table(*good_scores()), labels, intervals=True)
     assert report.n_groups == 6
     assert math.isnan(report.pairwise_accuracy)
     assert math.isfinite(report.intervals["srcc"][0])
@@ -200,12 +200,12 @@ def test_without_prompts_every_row_stands_for_itself() -> None:
     )
     prompts = pa.array([f" Prompt {i // 3}" for i in range(6)])
     scores = scores_table(*good_scores()).append_column("prompt", prompts)
-    assert evaluate_scores(scores, labels).n_groups == 2
+    assert evaluate_tables(scores, labels).n_groups == 2
 
 
 def test_equal_labels_and_equal_scores() -> None:
     labels = labels_table(*({**label, "total_scores": [4]} for label in good_labels()))
-    report = evaluate_scores(scores_table(*good_scores()), labels, intervals=True)
+    report = evaluate_tables(scores_table(*good_scores()), labels, intervals=True)
     why = "all 6 labels equal 4; a correlation needs spread"
     assert report.reasons == (
         f"challenge score, both fits: {why}",
@@ -215,7 +215,7 @@ def test_equal_labels_and_equal_scores() -> None:
     assert report.pairwise_accuracy_ties == 1
     assert np.isnan([report.intervals["srcc"], report.intervals["final_official"]]).all()
     scores = scores_table(*({**score, "score": 3.0} for score in good_scores()))
-    report = evaluate_scores(scores, labels_table(*good_labels()), intervals=True)
+    report = evaluate_tables(scores, labels_table(*good_labels()), intervals=True)
     assert report.reasons == (
         "challenge score, both fits: all 6 scores equal 3; a correlation needs spread",
     )
@@ -225,7 +225,7 @@ def test_equal_labels_and_equal_scores() -> None:
 
 def test_nothing_scored() -> None:
     scores = scores_table({"sample_id": "s0", "status": "unscored", "error_code": "image_missing"})
-    report = evaluate_scores(scores, labels_table(*good_labels()), intervals=True)
+    report = evaluate_tables(scores, labels_table(*good_labels()), intervals=True)
     assert (report.n_scored, report.n_labelled, report.n_elements) == (0, 0, 0)
     plain = report.to_dict()
     names = ("srcc", "pairwise_accuracy", "element_auc", "calibration_error", "final_official")
@@ -247,7 +247,7 @@ def test_decisions_and_intervals_of_an_ensemble() -> None:
     scores = scores.append_column("score_high", pa.array([v + 0.5 for v in SCORES]))
     decided = [[True, False], [True, True], None, [True, None], [False, False], [True, False]]
     scores = scores.append_column("element_present", pa.array(decided, pa.list_(pa.bool_())))
-    report = evaluate_scores(scores, labels_table(*good_labels()), intervals=True)
+    report = evaluate_tables(scores, labels_table(*good_labels()), intervals=True)
     # of the labels 1 2 3 4 5 3 only 5 is out of its interval, 4 +- .5
     assert (report.n_intervals, report.interval_coverage) == (6, 5 / 6)
     assert report.interval_width == pytest.approx(1, abs=1e-10)
@@ -262,7 +262,7 @@ def test_decisions_and_intervals_of_an_ensemble() -> None:
         pa.array(decided, pa.list_(pa.bool_())),
     )  # fmt: skip
     with pytest.raises(ManifestError) as error:
-        evaluate_scores(scores, labels_table(*good_labels()))
+        evaluate_tables(scores, labels_table(*good_labels()))
     assert str(error.value) == (
         "scores: sample s0: 1 element decisions, but 2 labelled elements; score and label the same "
         "elements in the same order"
@@ -321,5 +321,5 @@ def test_what_does_not_fit_together_is_refused(
     scores: pa.Table, labels: pa.Table, message: str
 ) -> None:
     with pytest.raises(ManifestError) as error:
-        evaluate_scores(scores, labels)
+        evaluate_tables(scores, labels)
     assert str(error.value) == message

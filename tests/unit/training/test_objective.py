@@ -22,9 +22,9 @@ from tokenfocus_ray.scoring.prompt import PromptTemplate
 from tokenfocus_ray.scoring.questions import QuestionPacker
 from tokenfocus_ray.scoring.request import Request
 from tokenfocus_ray.training import objective as module
-from tokenfocus_ray.training.labels import sample_labels
 from tokenfocus_ray.training.loss import rank_slopes
 from tokenfocus_ray.training.objective import Example, Objective, TrainingPart
+from tokenfocus_ray.training.soft_labels import sample_labels
 
 END = (2, 77)
 

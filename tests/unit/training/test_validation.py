@@ -17,10 +17,10 @@ from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.distribution import level_distribution
 from tokenfocus_ray.scoring.levels import ELEMENT_LEVELS, TOTAL_LEVELS
 from tokenfocus_ray.training.bags import Bag
-from tokenfocus_ray.training.labels import SampleLabels, sample_labels
 from tokenfocus_ray.training.loss import Targets, token_focused_terms
 from tokenfocus_ray.training.samples import SAMPLES
 from tokenfocus_ray.training.schedule import early_stop
+from tokenfocus_ray.training.soft_labels import SampleLabels, sample_labels
 from tokenfocus_ray.training.validation import (
     Choice,
     choices,
@@ -157,7 +157,7 @@ def test_undefined_srcc_is_never_minus_one_and_stops_nothing(
     rated: list[Rated], criterion: str
 ) -> None:
     """A member that gets better with each epoch goes on, and its last epoch is the best."""
-    from tokenfocus_ray.distributed.train_member import Progress, _Run
+    from tokenfocus_ray.distributed.train.member import Progress, _Run
 
     rated_labels = labels(*rated)
     run: Any = SimpleNamespace(

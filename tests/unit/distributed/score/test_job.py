@@ -1,0 +1,128 @@
+"""What a job refuses before it starts: nothing but earlier scores is ever deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tokenfocus_ray.config import JobConfig, PoolConfig, ScoringConfig
+from tokenfocus_ray.distributed.score.job import check_clearable, check_scales
+from tokenfocus_ray.distributed.score.pools import check_budget, fewest_workers, passes
+from tokenfocus_ray.errors import ConfigError, OutputError
+from tokenfocus_ray.storage import Store
+
+
+def refusal(out: Path, *inputs: Path) -> str:
+    with pytest.raises(OutputError) as caught:
+        check_clearable(Store.of(out), [str(i) for i in inputs])
+    return str(caught.value)
+
+
+def test_scores_of_an_earlier_job_may_go(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "__job").mkdir(parents=True)
+    (out / "part-00000.parquet").write_bytes(b"")
+    check_clearable(Store.of(out), [str(tmp_path / "m.csv"), "s3://bucket/out/m.parquet"])
+
+
+def test_the_input_is_never_deleted(tmp_path: Path) -> None:
+    """A Parquet manifest in the output folder looks like scores."""
+    manifest = tmp_path / "test.parquet"
+    manifest.write_bytes(b"")
+    assert refusal(tmp_path, tmp_path.parent / "m.csv", manifest) == (
+        f"output folder {str(tmp_path)!r} holds the input {str(manifest)!r}, which --overwrite "
+        f"would delete; choose another"
+    )
+
+
+def test_what_is_not_ours_is_never_deleted(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "photos").mkdir(parents=True)
+    assert refusal(out, tmp_path / "m.csv") == (
+        f"output folder {str(out)!r} holds 'photos', which no scoring job wrote; --overwrite "
+        f"deletes scores only: choose another folder"
+    )
+
+
+@pytest.mark.parametrize(
+    ("job", "gpus", "cpus", "message"),
+    [
+        ({"workers": 100}, 0, 4, "workers: 100 need 51.75 logical CPUs (50, and 1.75 to feed "
+         "them), but the session has 4; use fewer, give each less under 'cpus', or a larger "
+         "session"),
+        ({}, 0, 2, "workers: 1 need 2.25 logical CPUs (0.5, and 1.75 to feed them), but the "
+         "session has 2; use fewer, give each less under 'cpus', or a larger session"),
+        ({"workers": 3}, 2, 16, "workers: 3 need 3 GPUs, but the session has 2; use fewer, or give "
+         "each less under 'gpus'"),
+        ({"workers": 5, "gpus": 0.5}, 2, 16, "workers: 5 need 2.5 GPUs, but the session has 2; use "
+         "fewer, or give each less under 'gpus'"),
+    ],
+)  # fmt: skip
+def test_workers_that_would_wait_for_ever(
+    job: dict[str, float], gpus: int, cpus: float, message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_budget(["a"], JobConfig.parse(job), gpus, cpus)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("job", "gpus"), [({}, 0), ({}, 2), ({"gpus": 0.5}, 2), ({"workers": 4}, 0)]
+)
+def test_workers_that_fit(job: dict[str, float], gpus: int) -> None:
+    check_budget(["a"], JobConfig.parse(job), gpus, 4)
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        ({"order": "side_by_side", "workers": 1}, "workers: 1 of a and 1 of b need 2.75 logical "
+         "CPUs (1, and 1.75 to feed them), but the session has 2.5; use fewer, give each less "
+         "under 'cpus', or score one_after_another, or a larger session"),
+        ({"pools": {"b": {"workers": 3}}}, "workers: 3 need 3.25 logical CPUs (1.5, and 1.75 to "
+         "feed them), but the session has 2.5; use fewer, give each less under 'cpus', or a "
+         "larger session"),
+        ({"pools": {"c": {}}}, "job: pools: no backbone has the name 'c'. Known: a, b."),
+    ],
+)  # fmt: skip
+def test_several_backbones_that_do_not_fit(job: dict[str, object], message: str) -> None:
+    check_budget(["a", "b"], JobConfig(), 0, 2.5)
+    with pytest.raises(ConfigError) as caught:
+        check_budget(["a", "b"], JobConfig.parse(job), 0, 2.5)
+    assert str(caught.value) == message
+
+
+def test_passes_over_several_backbones() -> None:
+    assert passes(3, JobConfig()) == [range(1), range(1, 2), range(2, 3)]
+    assert passes(3, JobConfig(order="side_by_side")) == [range(3)]
+
+
+@pytest.mark.parametrize(
+    ("pools", "gpus", "expected"),
+    [
+        ({"a": {}}, 0, {"a": 1}),
+        ({"a": {}}, 8, {"a": 8}),
+        ({"a": {}, "b": {}}, 8, {"a": 4, "b": 4}),
+        ({"a": {"gpus": 0.5}, "b": {}}, 6, {"a": 4, "b": 4}),
+        ({"a": {"workers": 4, "gpus": 0.5}, "b": {}}, 8, {"a": 4, "b": 6}),
+        ({"a": {"gpus": 0.5}, "b": {"gpus": 0.5}}, 1, {"a": 1, "b": 1}),
+    ],
+)
+def test_gpus_are_shared(
+    pools: dict[str, dict[str, float]], gpus: int, expected: dict[str, int]
+) -> None:
+    assert fewest_workers({n: PoolConfig.parse(p) for n, p in pools.items()}, gpus) == expected
+
+
+def test_backbones_on_different_scales_are_not_averaged() -> None:
+    one = ScoringConfig(backbone="a")
+    words = ScoringConfig(backbone="b", total_levels={"bad": 1, "b": 2, "c": 3, "d": 4, "e": 5})
+    check_scales({"one": one, "words": words})
+    tens = ScoringConfig(backbone="b", element_levels={"No": 0, "Yes": 10})
+    with pytest.raises(ConfigError) as caught:
+        check_scales({"one": one, "tens": tens})
+    assert str(caught.value) == (
+        "backbones 'one' and 'tens' have element_levels of the values [0.0, 1.0] and [0.0, 10.0]; "
+        "give both the same, since their scores are averaged"
+    )

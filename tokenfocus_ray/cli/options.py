@@ -1,0 +1,52 @@
+"""What options of several commands have in common."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from typer.core import TyperCommand
+
+from tokenfocus_ray.errors import ConfigError
+
+#: Arguments and options that are paths. Those of a configuration, ``backbone`` and ``adapter``
+#: among them, are expanded there.
+_PATHS = (
+    "manifest", "scores", "out", "images", "config", "ensemble", "labels", "table", "against",
+    "plots", "json",
+)  # fmt: skip
+
+
+class Command(TyperCommand):
+    """A command whose paths may begin with ``~``, also where no shell expands it (``--out=~/x``).
+
+    Here and not where files are opened: another node, or a manifest, has no business at our home.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command with its paths expanded."""
+        for name in _PATHS:
+            match ctx.params.get(name):
+                case str(path):
+                    ctx.params[name] = os.path.expanduser(path)
+                case list(paths):
+                    ctx.params[name] = [os.path.expanduser(path) for path in paths]
+        return super().invoke(ctx)
+
+
+def pairs(items: Sequence[str], option: str) -> dict[str, str]:
+    """``NAME=VALUE`` of a repeated option.
+
+    Raises:
+        ConfigError: one is no pair, or a name is given twice.
+    """
+    found: dict[str, str] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not (key and equals and value):
+            raise ConfigError(f"{option} {item!r}: wanted NAME=VALUE")
+        if key in found:
+            raise ConfigError(f"{option} {item!r}: {key!r} is given twice")
+        found[key] = value
+    return found

@@ -1,0 +1,97 @@
+"""``tokenfocus score``: options, one call, the last line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from tokenfocus_ray.cli.options import pairs
+
+
+def score(
+    manifest: Annotated[
+        list[str],
+        typer.Argument(
+            help="Parquet, .csv, .tsv, .jsonl, EvalMuse .json, .tar shards, or a folder of them or "
+            "of captioned images; local or s3://."
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option(help="Folder for the scores, local or s3://; launch again to go on.")
+    ],
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="tiny-qwen2_5_vl, tiny-internvl, a folder, or a hub id."),
+    ] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER of a peft adapter: one member. Repeat.")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Folder that relative image paths start from [the manifest's]."),
+    ] = None,
+    images_only: Annotated[
+        bool, typer.Option("--images-only", help="Refuse image paths that lead out of --images.")
+    ] = False,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            help="ROLE=COLUMN. Roles: prompt, image, image_uri, elements, prompt_type, sample_id.",
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of captions and text manifests, such as latin-1 [utf-8].")
+    ] = None,
+    no_quotes: Annotated[
+        bool, typer.Option("--no-quotes", help="Quotes in .csv and .tsv are part of the text.")
+    ] = False,
+    config: Annotated[
+        str | None, typer.Option(help="YAML of ScoringConfig, and of JobConfig under 'job'.")
+    ] = None,
+    max_visual_tokens: Annotated[
+        int | None, typer.Option(help="Most image tokens an image [the backbone's own limit].")
+    ] = None,
+    ensemble: Annotated[
+        str | None,
+        typer.Option(help="Folder of `tokenfocus stack`: scores with its members, merged."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Scoring actors [one a GPU; one without GPU].")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the scores in --out first.")
+    ] = False,
+    retry_unscored: Annotated[
+        bool,
+        typer.Option("--retry-unscored", help="Score rows again that a store did not hand out."),
+    ] = False,
+) -> None:
+    """Score every row of a manifest on Ray Data; one row out for each row in."""
+    from tokenfocus_ray import Ensemble, load_score_config, score_manifest
+
+    given: dict[str, Any] = {"backbone": backbone, "max_visual_tokens": max_visual_tokens}
+    if adapter:
+        given["adapters"] = pairs(adapter, "--adapter")
+    given = {name: value for name, value in given.items() if value is not None}
+    pace = {} if workers is None else {"workers": workers}
+    bundle = None if ensemble is None else Ensemble.load(ensemble)
+    brought = None if bundle is None else bundle.scoring_configs()
+    scoring, job = load_score_config(config, given, brought, **pace)
+    summary = score_manifest(
+        manifest,
+        out,
+        scoring,
+        images=images,
+        images_only=images_only,
+        mapping=pairs(map_ or [], "--map"),
+        encoding=encoding,
+        quotes=not no_quotes,
+        job=job,
+        ensemble=bundle,
+        overwrite=overwrite,
+        retry_unscored=retry_unscored,
+        say=typer.echo,
+    )
+    typer.echo(summary.line())

@@ -1,0 +1,26 @@
+"""Frozen configuration: what is scored, trained and stacked with, and how a job runs."""
+
+from tokenfocus_ray.config.scoring import JobConfig, PoolConfig, ScoringConfig, load_score_config
+from tokenfocus_ray.config.stacking import StackConfig
+from tokenfocus_ray.config.training import (
+    BackboneRun,
+    BagsConfig,
+    LoraOptions,
+    LossConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "BackboneRun",
+    "BagsConfig",
+    "JobConfig",
+    "LoraOptions",
+    "LossConfig",
+    "OptimizerConfig",
+    "PoolConfig",
+    "ScoringConfig",
+    "StackConfig",
+    "TrainConfig",
+    "load_score_config",
+]

@@ -1,0 +1,136 @@
+"""Tables of scores as rows by number, however many files and row groups they lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from tokenfocus_ray.datasets.footers import look_at
+from tokenfocus_ray.datasets.sources import files_of
+from tokenfocus_ray.datasets.units import Unit, read_unit
+from tokenfocus_ray.errors import ManifestError
+from tokenfocus_ray.storage import Store, public
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+MEMBERS = b"tokenfocus.members"
+
+
+@dataclass(frozen=True, slots=True)
+class RowTable:
+    """All rows of some Parquet files, in the order of their names.
+
+    Attributes:
+        where: For messages.
+        schema: Of the rows, with the first file's metadata.
+        files: URI and sizes of the row groups of each.
+        fingerprint: Changes with the files' names, sizes, layout, statistics and content.
+        inputs: Files that are to be written before rows are read, by name.
+    """
+
+    where: str
+    schema: pa.Schema
+    files: tuple[tuple[str, tuple[int, ...]], ...]
+    fingerprint: dict[str, Any]
+    inputs: dict[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, uri: str, keep: Store) -> RowTable:
+        """Finds the files.
+
+        Args:
+            uri: Parquet file, folder of them, ``.csv``, ``.tsv`` or ``.jsonl``; local or ``s3://``.
+            keep: Where one of the last three will lie as Parquet.
+
+        Raises:
+            ManifestError: there is no table, or files of different members.
+        """
+        files = files_of(uri, None, None, keep)
+        if any(not file.uri.lower().endswith(".parquet") for file in files):
+            raise ManifestError(f"{public(uri)}: tar shards are no table of scores; score them")
+        footers, schema, fingerprint = look_at(files)
+        each = [own.schema.to_arrow_schema().metadata or {} for own in footers]
+        for file, metadata in zip(files, each, strict=True):
+            if metadata.get(MEMBERS) != each[0].get(MEMBERS):
+                raise ManifestError(
+                    f"{public(file.uri)} has the scores of other members than "
+                    f"{public(files[0].uri)}; merge one scoring job's output at a time"
+                )
+        groups = [
+            (file.uri, tuple(own.row_group(g).num_rows for g in range(own.num_row_groups)))
+            for file, own in zip(files, footers, strict=True)
+        ]
+        inputs = {f.uri.rpartition("/")[2]: f.data for f in files if f.data is not None}
+        return cls(public(uri), schema.with_metadata(each[0]), tuple(groups), fingerprint, inputs)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in all."""
+        return sum(sum(sizes) for _, sizes in self.files)
+
+    def read(self, start: int, stop: int, rows: int) -> Iterator[pa.Table]:
+        """The rows from ``start`` to ``stop``, so many at a time.
+
+        Raises:
+            ManifestError: a file cannot be read any more.
+        """
+        bare, metadata = self.schema.remove_metadata(), self.schema.metadata
+        waiting = bare.empty_table()
+        for unit in self._units(start, stop):
+            for table in read_unit(bare, unit, rows):
+                waiting = pa.concat_tables([waiting, table])
+                while waiting.num_rows >= rows:
+                    yield waiting.slice(0, rows).replace_schema_metadata(metadata)
+                    waiting = waiting.slice(rows)
+        if waiting.num_rows:
+            yield waiting.replace_schema_metadata(metadata)
+
+    def _units(self, start: int, stop: int) -> Iterator[Unit]:
+        """What is read of each file."""
+        first = 0
+        for uri, sizes in self.files:
+            skip = 0
+            groups: list[int] = []
+            wanted = range(max(start, first), min(stop, first + sum(sizes)))
+            for group, size in enumerate(sizes):
+                if size and first < stop and first + size > start:
+                    skip = skip if groups else max(0, start - first)
+                    groups.append(group)
+                first += size
+            if groups:
+                yield Unit(0, uri, tuple(groups), skip, len(wanted), "")
+
+
+def check_equal_rows(tables: Sequence[RowTable]) -> int:
+    """Number of rows of each.
+
+    Raises:
+        ManifestError: they differ, or there are none.
+    """
+    counts = {table.where: table.n_rows for table in tables}
+    if len(set(counts.values())) > 1:
+        shown = ", ".join(f"{where} has {n:,}" for where, n in counts.items())
+        raise ManifestError(
+            f"{shown} rows; score the same manifest with both backbones, or both in one job"
+        )
+    if not tables[0].n_rows:
+        raise ManifestError(f"{tables[0].where}: the table has no rows")
+    return tables[0].n_rows
+
+
+def read_table(path: str) -> pa.Table:
+    """A table of scores, in any of the forms that are read whole."""
+    from pathlib import PurePosixPath
+
+    from tokenfocus_ray.datasets.text_tables import read_small
+    from tokenfocus_ray.storage import Store
+    from tokenfocus_ray.tables.parquet import read_parquet
+
+    if PurePosixPath(path).suffix in (".csv", ".tsv", ".jsonl"):
+        return read_small(Store.of(path))
+    return read_parquet(path, None, ())

@@ -1,0 +1,323 @@
+"""The batch job: manifests -> read, prepare (CPU tasks) -> score (actors) -> commit -> Parquet.
+
+Launched again with the same configuration it goes on where it stood; see
+:mod:`~tokenfocus_ray.distributed.score.commits` for what makes that exact.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.dataset as pads
+import ray
+
+from tokenfocus_ray.config import JobConfig, ScoringConfig
+from tokenfocus_ray.datasets.sources import plan_source
+from tokenfocus_ray.datasets.units import Source
+from tokenfocus_ray.distributed.lease import LEASE, Lease, hold, refuse_if_held
+from tokenfocus_ray.distributed.output import (
+    COMMITS,
+    INPUT,
+    JOB,
+    Say,
+    check_identity,
+    check_outside,
+    place,
+)
+from tokenfocus_ray.distributed.preflight import (
+    check_ensemble,
+    check_features,
+    check_scales,
+    check_scorer,
+    scoring_identity,
+    settle,
+)
+from tokenfocus_ray.distributed.score.commits import JOB_FILE, RUN_FILE
+from tokenfocus_ray.distributed.score.launch import BatchRun
+from tokenfocus_ray.distributed.score.ledger import Ledger
+from tokenfocus_ray.distributed.score.pools import Scorer, check_budget
+from tokenfocus_ray.distributed.score.reopen import reopen
+from tokenfocus_ray.distributed.session import cluster_gpus, ray_session
+from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.scoring.stage import ScoreStage
+from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.text import PLAIN, TextOptions
+
+if TYPE_CHECKING:
+    from tokenfocus_ray.ensemble.bundle import Ensemble
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a finished job did.
+
+    Attributes:
+        out: The output folder.
+        rows: Rows in, which equals rows out.
+        scored: Rows with a score.
+        unscored: Rows without, by error code.
+        seconds: Wall time of this launch, start of Ray included.
+    """
+
+    out: str
+    rows: int
+    scored: int
+    unscored: dict[str, int]
+    seconds: float
+
+    def line(self) -> str:
+        """The final line, which a script can read."""
+        n_unscored = sum(self.unscored.values())
+        codes = ", ".join(f"{code} {n}" for code, n in sorted(self.unscored.items()))
+        reasons = f" ({codes})" if codes else ""
+        return (
+            f"rows={self.rows} scored={self.scored} unscored={n_unscored}{reasons} "
+            f"seconds={self.seconds:.1f} out={self.out}"
+        )
+
+
+def score_manifest(
+    manifest: str | Sequence[str],
+    out: str,
+    config: ScoringConfig | Mapping[str, ScoringConfig],
+    *,
+    images: str | None = None,
+    images_only: bool = False,
+    mapping: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+    quotes: bool = True,
+    job: JobConfig | None = None,
+    ensemble: Ensemble | None = None,
+    overwrite: bool = False,
+    retry_unscored: bool = False,
+    say: Say = print,
+) -> RunSummary:
+    """Scores every row of some manifests; launched again, what is left of them.
+
+    Args:
+        manifest: One or several: see :mod:`~tokenfocus_ray.datasets.sources`.
+        out: Folder for the Parquet files, local or ``s3://``; every node must reach it.
+        config: What to score with; of several backbones, name -> configuration.
+        images: Folder that relative image paths start from; each manifest's own by default.
+        images_only: Whether to refuse images outside that folder, row by row; for manifests of
+            strangers, which may name any file that the workers can read.
+        mapping: Role -> column name, see :mod:`~tokenfocus_ray.datasets.manifest`.
+        encoding: Of text without a byte order mark, as Python names it; None: UTF-8.
+        quotes: Whether quotes in ``.csv`` and ``.tsv`` stand around values; else they are text.
+        job: Workers and pace.
+        ensemble: What makes one score of the members', with an interval; see
+            :func:`~tokenfocus_ray.ensemble.apply.merge`.
+        overwrite: Whether to delete an earlier job's scores in ``out``.
+        retry_unscored: Whether to score rows again whose image a store did not hand out.
+        say: Takes lines of progress.
+
+    Raises:
+        ManifestError: a manifest cannot be read or lacks columns.
+        OutputError: ``out`` is not writable, holds something else, lies in the input folder, or
+            another launch is writing to it.
+        ConfigError: ``out`` holds scores of another configuration or input; the session is too
+            small for the workers; or the ensemble is of other members.
+        BackboneError, AdapterError, LevelError: the scorer cannot be built.
+        JobError: the job ended before all rows were scored; launching it again goes on.
+    """
+    given = {config.backbone: config} if isinstance(config, ScoringConfig) else dict(config)
+    settled = {name: settle(one) for name, one in given.items()}
+    several = {name: one for name, (one, _) in settled.items()}
+    check_scales(several)
+    scorers = [
+        Scorer(name, check_scorer(one, source), functools.partial(ScoreStage, one, source))
+        for name, (one, source) in settled.items()
+    ]
+    each = {name: scoring_identity(one, source) for name, (one, source) in settled.items()}
+    identity = {f"{name}.{k}": v for name, values in each.items() for k, v in values.items()}
+    if len(each) == 1:
+        (identity,) = each.values()
+    made: set[str] = set()
+    if ensemble is not None:
+        from tokenfocus_ray.ensemble.inputs import feature_names
+
+        check_ensemble(ensemble, each)
+        identity["ensemble"] = ensemble.fingerprint()
+        made = feature_names(
+            {
+                name if len(several) > 1 else one.backbone: list(one.adapters) or ["base"]
+                for name, one in several.items()
+            }
+        )
+    return run_job(
+        [manifest] if isinstance(manifest, str) else manifest,
+        out, scorers, identity, images=images, images_only=images_only, mapping=mapping or {},
+        job=job or JobConfig(), text=TextOptions(encoding, quotes), ensemble=ensemble,
+        features=made, overwrite=overwrite,
+        retry_unscored=retry_unscored, say=say,
+    )  # fmt: skip
+
+
+def run_job(
+    manifests: Sequence[str],
+    out: str,
+    scorers: Sequence[Scorer],
+    identity: Mapping[str, Any],
+    *,
+    images: str | None,
+    images_only: bool = False,
+    mapping: Mapping[str, str],
+    job: JobConfig,
+    text: TextOptions = PLAIN,
+    ensemble: Ensemble | None = None,
+    features: Collection[str] = (),
+    overwrite: bool,
+    retry_unscored: bool,
+    say: Say,
+) -> RunSummary:
+    """:func:`score_manifest` with scorers of the caller's.
+
+    Args:
+        manifests: See :func:`score_manifest`.
+        out: Likewise.
+        scorers: What to score with.
+        identity: What the scores depend on, beside the input.
+        images: See :func:`score_manifest`.
+        images_only: Likewise.
+        mapping: Likewise.
+        job: Likewise.
+        text: How text of the input is read.
+        ensemble: Likewise.
+        features: Columns to stack that the scorers make.
+        overwrite: Likewise.
+        retry_unscored: Likewise.
+        say: Likewise.
+    """
+    started = time.monotonic()
+    store = place(out)
+    check_outside(store, manifests)
+    refuse_if_held(store)
+    source = plan_source(manifests, images, mapping, store.child(INPUT), text, say)
+    source = replace(source, confined=images_only)
+    if ensemble is not None:
+        check_features(ensemble, features, source.schema.names)
+    everything = {
+        **identity,
+        **{f"input.{name}": value for name, value in source.fingerprint.items()},
+        **{f"input.column.{role}": name for role, name in asdict(source.columns).items() if name},
+        **({"input.encoding": text.encoding} if text.encoding else {}),
+        "commit_rows": job.commit_rows,
+    }
+    inputs = [*manifests, *([images] if images else [])]
+    is_known = functools.partial(_is_known, store, everything, inputs, overwrite)
+    if is_known() and not retry_unscored and _is_finished(store, source):
+        store.sweep()
+        summary = _count(store, source.n_rows)
+        say(f"already finished: {summary.rows:,} rows are there, nothing is scored")
+        return replace(summary, out=out, seconds=time.monotonic() - started)
+    with ray_session():
+        # first, so that a job that is refused leaves nothing behind
+        names = [scorer.name for scorer in scorers]
+        check_budget(names, job, cluster_gpus(), ray.cluster_resources().get("CPU", 0))
+        store.check_writable()
+        with hold(store, "score", say) as lease:
+            # asked again, since another launch may have begun or ended in between
+            ledger = Ledger(store, source.units) if is_known() else None
+            if ledger and retry_unscored and (again := reopen(ledger)):
+                say(f"{again} rows are scored again")
+                ledger = Ledger(store, source.units)
+            launch: dict[str, Any] | None = None
+            if ledger is None or not ledger.is_finished:
+                if ledger is None:
+                    _begin(lease, source, everything)
+                    ledger = Ledger(store, source.units)
+                else:
+                    say(ledger.there(job.commit_rows))
+                run = BatchRun(lease, source, scorers, job, ledger, say, ensemble)
+                run.finish()
+                launch = run.record()
+            lease.confirm()
+            store.delete(COMMITS)
+            for folder in (store, store.child(JOB)):
+                folder.sweep()
+            summary = _count(store, source.n_rows)
+            summary = replace(summary, out=out, seconds=time.monotonic() - started)
+            if launch or not store.exists(RUN_FILE):
+                store.write_json(RUN_FILE, asdict(summary) | {"launch": launch, "job": everything})
+    return summary
+
+
+def _is_known(
+    store: Store, identity: Mapping[str, Any], inputs: Sequence[str], overwrite: bool
+) -> bool:
+    """Whether there is a job to go on with; refuses what belongs to something else."""
+    if overwrite:
+        check_clearable(store, inputs)
+        return False
+    return check_identity(store, JOB_FILE, identity, JOB.__eq__, "no scoring job")
+
+
+def _is_finished(store: Store, source: Source) -> bool:
+    """Whether there is nothing to do or to tidy up: such a folder may be read-only by now."""
+    return (
+        store.exists(RUN_FILE)
+        and not store.exists(COMMITS)
+        and Ledger(store, source.units).is_finished
+    )
+
+
+def _begin(lease: Lease, source: Source, identity: Mapping[str, Any]) -> None:
+    """Makes room for a new job; the record comes last, so that a job is begun whole."""
+    lease.confirm()
+    store = lease.out
+    for name in store.names():
+        if name != JOB:
+            store.delete(name)
+    job, record = store.child(JOB), PurePosixPath(JOB_FILE).name
+    for name in sorted(job.names(), key=record.__eq__):
+        if name != PurePosixPath(LEASE).name:
+            job.delete(name)
+    for name, data in source.inputs.items():
+        store.write_bytes(f"{INPUT}/{name}", data)
+    store.write_json(JOB_FILE, identity)
+
+
+def check_clearable(store: Store, inputs: Sequence[str]) -> None:
+    """Refuses to delete anything but what earlier jobs wrote.
+
+    Args:
+        store: The output folder.
+        inputs: Manifests and image folders, which must not lie in it.
+
+    Raises:
+        OutputError: naming the folder and what is in the way.
+    """
+    for uri in inputs:
+        if place(uri).lies_in(store):
+            raise OutputError(
+                f"output folder {store.uri!r} holds the input {uri!r}, which --overwrite would "
+                f"delete; choose another"
+            )
+    foreign = [n for n in store.names() if n != JOB and not n.endswith(".parquet")]
+    if foreign:
+        raise OutputError(
+            f"output folder {store.uri!r} holds {foreign[0]!r}, which no scoring job wrote; "
+            f"--overwrite deletes scores only: choose another folder"
+        )
+
+
+def _count(store: Store, n_rows: int | None) -> RunSummary:
+    """Rows of the output by code, a few at a time."""
+    data = pads.dataset(store.root, filesystem=store.filesystem, format="parquet")
+    codes: Counter[str | None] = Counter()
+    for batch in data.to_batches(columns=["error_code"]):
+        codes.update(batch.column(0).to_pylist())
+    scored, rows = codes.pop(None, 0), codes.total()
+    rows += scored
+    if n_rows is not None and rows != n_rows:
+        raise OutputError(
+            f"{store.uri}: {rows} rows were written for {n_rows} rows of the manifest; another job "
+            f"must have written to this folder: run again with --overwrite"
+        )
+    return RunSummary("", rows, scored, {str(c): n for c, n in codes.items()}, 0.0)

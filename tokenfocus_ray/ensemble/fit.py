@@ -1,0 +1,216 @@
+"""Scores and human labels -> an ensemble, judged on groups that it did not see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tokenfocus_ray.config import StackConfig
+from tokenfocus_ray.datasets.row_table import read_table
+from tokenfocus_ray.ensemble.bundle import Ensemble
+from tokenfocus_ray.ensemble.judge import StackReport, fit_calibrated
+from tokenfocus_ray.ensemble.labelled import GROUP, TARGET, join_labels, join_out_of_fold
+from tokenfocus_ray.ensemble.stack_table import read_stack_table
+from tokenfocus_ray.ensemble.stored import Broken, check_backbones
+from tokenfocus_ray.errors import ConfigError, ManifestError, shown
+from tokenfocus_ray.evaluation.labels import read_labels, read_labels_table, scale_of
+from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.members import Members, text_metadata
+from tokenfocus_ray.tables.parquet import read_parquet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tokenfocus_ray.ensemble.calibrated import CalibratedStack
+
+
+@dataclass(frozen=True, slots=True)
+class StackInput:
+    """What is stacked.
+
+    Attributes:
+        where: For messages.
+        total: Table of scores and labels.
+        elements: Likewise, a row an element; None where there are none.
+        target: Column of the label.
+        group: Column of the prompt.
+        features: Names or patterns of the columns of ``total``.
+        backbones: See :class:`~tokenfocus_ray.ensemble.bundle.Ensemble`.
+    """
+
+    where: str
+    total: pa.Table
+    elements: pa.Table | None
+    target: str
+    group: str | None
+    features: tuple[str, ...]
+    backbones: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedEnsemble:
+    """An ensemble, and how good it is.
+
+    Attributes:
+        ensemble: To be saved, or given to ``score_manifest`` and ``merge_scores``.
+        total: How well its score follows labels that it did not see.
+        elements: Likewise for elements; None where they were not stacked.
+        elements_reason: Why they were not, though there were elements.
+    """
+
+    ensemble: Ensemble
+    total: StackReport
+    elements: StackReport | None
+    elements_reason: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The reports as plain values, as JSON knows them."""
+        return self.total.to_dict() | {"elements": self.elements and self.elements.to_dict()}
+
+    def write_json(self, path: str) -> None:
+        """Writes :meth:`to_dict` to a file, local or ``s3://``.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        Store.of(path).write_json("", self.to_dict())
+
+
+def fit_ensemble(
+    scores: Sequence[str] = (),
+    labels: str | None = None,
+    table: str | None = None,
+    *,
+    target: str | None = None,
+    features: Sequence[str] = (),
+    group: str | None = None,
+    config: StackConfig | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> FittedEnsemble:
+    """Learns from human labels how to make one score of many.
+
+    Args:
+        scores: Output folders of ``score_manifest``, or one of ``train_members``; none with
+            ``table``.
+        labels: Human labels of the former: Parquet, or EvalMuse's JSON.
+        table: Parquet file or folder, ``.csv``, ``.tsv`` or ``.jsonl``; local or ``s3://``.
+        target: See :func:`~tokenfocus_ray.ensemble.stack_table.read_stack_table`.
+        features: Likewise.
+        group: Likewise.
+        config: How a stacker is chosen and judged; None: the defaults.
+        progress: Told what is fitted, and how many of how many folds are done.
+
+    Raises:
+        ConfigError: neither scores with labels nor a table with a target are given, or both.
+        ManifestError: the table cannot be read, or there is too little to learn from.
+    """
+    config = config or StackConfig()
+    if table is not None and not scores and labels is None and target is not None and features:
+        given = StackInput(table, read_table(table), None, target, group, tuple(features))
+    elif scores and table is None and target is None and group is None:
+        given = read_run(scores) if labels is None else read_scores(scores, labels)
+    else:
+        raise ConfigError(
+            "give either SCORES... with --labels, or the folder of a training run, or --table with "
+            "--target and --features"
+        )
+    found = read_stack_table(
+        given.total, target=given.target, features=features or given.features, group=given.group,
+        label_range=config.label_range, where=given.where,
+    )  # fmt: skip
+    total, report = fit_calibrated(found, config, partial(progress, "total"))
+    elements, element_report, reason = _fit_elements(given, config, partial(progress, "elements"))
+    ensemble = Ensemble(total, elements, given.backbones)
+    return FittedEnsemble(ensemble, report, element_report, reason)
+
+
+def _fit_elements(
+    given: StackInput, config: StackConfig, progress: Callable[[int, int], None]
+) -> tuple[CalibratedStack | None, StackReport | None, str | None]:
+    """Elements likewise; none where they have no labels, or too little to learn from."""
+    if given.elements is None or not given.elements.num_rows:
+        return None, None, None
+    try:
+        found = read_stack_table(
+            given.elements, target=given.target, features=["e_*"], group=given.group,
+            label_range=(0.0, 1.0), where=f"{given.where}: elements", min_features=1,
+        )  # fmt: skip
+        return (*fit_calibrated(found, config, progress, elements=True), None)
+    except ManifestError as error:
+        return None, None, str(error)
+
+
+def read_scores(scores: Sequence[str], labels: str) -> StackInput:
+    """Score tables joined with their labels."""
+    bare = read_parquet(scores[0], None, [""])  # its names, without a row
+    known = read_labels(read_labels_table(labels), labels, scale_of(bare.schema))
+    tables = {where: read_parquet(where, None, ("sample_id",), ids=known) for where in scores}
+    joined = join_labels(tables, known)
+    backbones: dict[str, Any] = {}
+    for where, table in tables.items():
+        names = list(Members.of(table.schema, where).backbones)
+        text = text_metadata(table.schema).get("tokenfocus.config", "")
+        try:
+            config = json.loads(text)
+            configs = (
+                {n: json.loads(config[n]) for n in names} if len(names) > 1 else {names[0]: config}
+            )
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise ManifestError(
+                f"{where}: the table's metadata says {shown(text)} of how it was scored; give the "
+                f"output of `tokenfocus score` as it was written"
+            ) from None
+        identity = _identity(where)
+        for name, one in configs.items():
+            own = {k.removeprefix(f"{name}."): v for k, v in identity.items()
+                   if k.startswith(f"{name}.")} if len(names) > 1 else identity  # fmt: skip
+            backbones[name] = {"config": one, "identity": own}
+    _check_backbones(backbones, "the tables' metadata")
+    return StackInput(
+        " + ".join(scores), joined.total, joined.elements, TARGET, GROUP, joined.features, backbones
+    )
+
+
+def _identity(scores: str) -> dict[str, Any]:
+    """What a scoring job recorded of what it scored with; nothing of a lone file."""
+    folder = Store.of(scores)
+    if not folder.exists("__job/job.json"):
+        return {}
+    record = folder.read_record("__job/job.json")
+    return {
+        k: v
+        for k, v in record.items()
+        if not k.startswith("input.") and k not in ("commit_rows", "ensemble")
+    }
+
+
+def read_run(scores: Sequence[str]) -> StackInput:
+    """The out-of-fold predictions of a training run, with its members."""
+    (run, *more) = scores
+    folder = Store.of(run)
+    if more or not (folder.exists("oof.parquet") and folder.exists("summary.json")):
+        raise ConfigError(
+            f"{' '.join(scores)}: without --labels, give the one folder of a finished training "
+            f"run, which has an oof.parquet; with score tables, give --labels"
+        )
+    joined = join_out_of_fold(read_parquet(f"{run}/oof.parquet", None, ()), run)
+    backbones = folder.read_record("summary.json").get("backbones") or {}
+    _check_backbones(backbones, f"{run}/summary.json")
+    for one in backbones.values():
+        adapters = one["config"].get("adapters", {})
+        place = folder.root if folder.is_local else folder.uri
+        one["config"]["adapters"] = {n: f"{place}/{below}" for n, below in adapters.items()}
+    return StackInput(run, joined.total, joined.elements, TARGET, GROUP, joined.features, backbones)
+
+
+def _check_backbones(backbones: Any, where: str) -> None:
+
+    try:
+        check_backbones(backbones)
+    except Broken as error:
+        raise ManifestError(
+            f"{where}: {error}; give what tokenfocus wrote, as it was written"
+        ) from None
