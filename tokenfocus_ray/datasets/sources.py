@@ -7,7 +7,7 @@ first, so that two kinds of unit remain.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -26,6 +26,7 @@ from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Source, Unit
 from tokenfocus_ray.datasets.watch import stamps
 from tokenfocus_ray.errors import ManifestError
+from tokenfocus_ray.say import Say, silent
 from tokenfocus_ray.storage import Store, public, split_uri
 from tokenfocus_ray.tables.text import (
     PLAIN,
@@ -41,12 +42,6 @@ _THREADS = 16
 #: Rows that are looked at where a column's type does not tell whether it can be asked.
 _FIRST_ROWS = 64
 
-Say = Callable[[str], None]
-
-
-def _silent(line: str) -> None:
-    pass
-
 
 def plan_source(
     manifests: Sequence[str],
@@ -54,7 +49,7 @@ def plan_source(
     mapping: Mapping[str, str],
     keep: Store,
     text: TextOptions = PLAIN,
-    say: Say = _silent,
+    say: Say = silent,
 ) -> Source:
     """Finds all files, checks their columns and cuts them into units.
 
@@ -104,7 +99,7 @@ def files_of(
     mapping: Mapping[str, str] | None,
     keep: Store,
     text: TextOptions = PLAIN,
-    say: Say = _silent,
+    say: Say = silent,
 ) -> list[File]:
     """The Parquet files or tar shards that a manifest is, or becomes.
 

@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenfocus_ray.distributed.holders import HELD, Life, in_words, life_of, now, record_of
-from tokenfocus_ray.distributed.output import JOB, Say
+from tokenfocus_ray.distributed.output import JOB
 from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.say import Say
 from tokenfocus_ray.storage import Store
 
 LEASE = f"{JOB}/lease"

@@ -27,7 +27,6 @@ from tokenfocus_ray.distributed.lease import Lease, hold, refuse_if_held
 from tokenfocus_ray.distributed.output import (
     INPUT,
     JOB,
-    Say,
     check_identity,
     check_outside,
     part_name,
@@ -39,6 +38,7 @@ from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.ensemble.apply import merge
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.say import Say
 from tokenfocus_ray.storage import Store
 
 MERGE_FILE = f"{JOB}/merge.json"

@@ -117,6 +117,3 @@ COMMITS, INPUT = f"{JOB}/commits", f"{JOB}/input"
 def part_name(part: int) -> str:
     """Name of an output file."""
     return f"part-{part:05d}.parquet"
-
-
-Say = Callable[[str], None]

@@ -25,7 +25,6 @@ from tokenfocus_ray.distributed.output import (
     COMMITS,
     INPUT,
     JOB,
-    Say,
     check_identity,
     check_outside,
     place,
@@ -45,6 +44,7 @@ from tokenfocus_ray.distributed.score.pools import Scorer, check_budget
 from tokenfocus_ray.distributed.score.reopen import reopen
 from tokenfocus_ray.distributed.session import cluster_gpus, ray_session
 from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.say import Say
 from tokenfocus_ray.scoring.stage import ScoreStage
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.tables.text import PLAIN, TextOptions

@@ -19,7 +19,6 @@ from tokenfocus_ray.config import JobConfig
 from tokenfocus_ray.datasets.names import counted
 from tokenfocus_ray.datasets.units import Source
 from tokenfocus_ray.distributed.lease import Lease
-from tokenfocus_ray.distributed.output import Say
 from tokenfocus_ray.distributed.ray_errors import carry_errors, cause_of, let_go, own_error
 from tokenfocus_ray.distributed.score.commits import Piece
 from tokenfocus_ray.distributed.score.guard import Attempts, Guard
@@ -32,6 +31,7 @@ from tokenfocus_ray.distributed.score.publish import publish
 from tokenfocus_ray.distributed.score.tasks import CommitPieces, PreparePieces, ReadPieces
 from tokenfocus_ray.distributed.session import cluster_gpus
 from tokenfocus_ray.errors import JobError
+from tokenfocus_ray.say import Say
 from tokenfocus_ray.scoring.prepare import PrepareStage
 
 if TYPE_CHECKING:

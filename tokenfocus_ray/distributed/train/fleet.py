@@ -22,11 +22,11 @@ from tokenfocus_ray.distributed.train.stream import (
 )
 from tokenfocus_ray.distributed.train.worker import train_worker
 from tokenfocus_ray.errors import ConfigError, OutputError
+from tokenfocus_ray.say import Say
 from tokenfocus_ray.training.validation import CRITERIA
 
 if TYPE_CHECKING:
     pass  # needs torch, which only a plan does
-from tokenfocus_ray.distributed.output import Say
 
 #: Logical CPUs that stay with the tasks that fetch and decode.
 FEEDING_CPUS = 2 * DATA_CPUS

@@ -26,7 +26,7 @@ from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import ImageSpec, Source
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.distributed.lease import Lease, hold, refuse_if_held
-from tokenfocus_ray.distributed.output import JOB, Say, check_identity, check_outside, place
+from tokenfocus_ray.distributed.output import JOB, check_identity, check_outside, place
 from tokenfocus_ray.distributed.preflight import check_scorer, members_record
 from tokenfocus_ray.distributed.ray_errors import reason_of
 from tokenfocus_ray.distributed.score.failures import Action
@@ -47,6 +47,7 @@ from tokenfocus_ray.distributed.train.stream import (
     read_samples,
 )
 from tokenfocus_ray.errors import ConfigError, TrainingError
+from tokenfocus_ray.say import Say
 from tokenfocus_ray.schema import backbone_label
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.training.bags import make_bags, member_name
