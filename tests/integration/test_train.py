@@ -44,6 +44,7 @@ from tokenfocus_ray.config import StackConfig, TrainConfig
 from tokenfocus_ray.distributed.preflight import (
     check_ensemble,
     scoring_identity,
+    settle,
 )
 from tokenfocus_ray.distributed.train import job as train
 from tokenfocus_ray.distributed.train import stream as train_data
@@ -182,11 +183,11 @@ class TestRun:
         configs = ensemble.scoring_configs()
         assert configs[BACKBONE].max_visual_tokens == 16
         assert list(configs[BACKBONE].adapters) == list(MEMBERS)
-        check_ensemble(ensemble, {BACKBONE: scoring_identity(configs[BACKBONE])})
+        check_ensemble(ensemble, {BACKBONE: scoring_identity(*settle(configs[BACKBONE]))})
         weights = run / "members" / MEMBERS[0] / "adapter" / "adapter_model.safetensors"
         weights.write_bytes(weights.read_bytes() + b" ")
         with pytest.raises(ConfigError, match=rf"scores of '{BACKBONE}' \(adapters.{MEMBERS[0]}: "):
-            check_ensemble(ensemble, {BACKBONE: scoring_identity(configs[BACKBONE])})
+            check_ensemble(ensemble, {BACKBONE: scoring_identity(*settle(configs[BACKBONE]))})
 
     def test_adapters_score_as_in_training(self, reference: Reference) -> None:
         folders = {m: str(reference.out / "members" / m / "adapter") for m in MEMBERS}
@@ -425,9 +426,11 @@ class TestData:
             manifest.write_text(json.dumps([r for r in records if r["img_path"] in wanted]))
             images = str(folder / "images")
         config = small_config(manifest, images=images)
-        spec = registry.image_spec(registry.resolve(BACKBONE), 16)
+        sources = {BACKBONE: registry.resolve(BACKBONE)}
+        specs = {BACKBONE: registry.image_spec(sources[BACKBONE], 16)}
         opened = read_manifest(config.data, config.images, config.map)
-        samples, skipped = prepare_samples(opened, config, [spec], Store.of(tmp_path / "run"))
+        run = Store.of(tmp_path / "run")
+        samples, skipped = prepare_samples(opened, config, sources, specs, run)
         assert skipped.num_rows == 0
         expected = read_samples(Store.of(reference.out))
         same = [name for name in samples.column_names if name != "image_uri"]

@@ -36,30 +36,44 @@ def settle(config: ScoringConfig) -> tuple[ScoringConfig, Source]:
     Raises:
         BackboneError: the backbone is not there.
     """
-    adapters = {
-        name: folder if "://" in folder else os.path.abspath(folder)
-        for name, folder in config.adapters.items()
-    }
     backbone = config.backbone
     if backbone not in registry.BUILT_IN and os.path.isdir(backbone):
         backbone = os.path.abspath(backbone)
     source = registry.resolve(backbone, config.revision)
-    revision = source.revision if source.on_hub else config.revision
-    changed = {"adapters": adapters, "backbone": backbone, "revision": revision}
-    return config.model_copy(update=changed), source
+    return for_any_process(config, source), source
+
+
+def for_any_process(config: ScoringConfig, source: Source) -> ScoringConfig:
+    """The configuration with absolute paths, and the commit for a revision.
+
+    Args:
+        config: What to score with.
+        source: What its backbone was resolved to.
+    """
+    adapters = {
+        name: folder if "://" in folder else os.path.abspath(folder)
+        for name, folder in config.adapters.items()
+    }
+    changed: dict[str, Any] = {"adapters": adapters}
+    if source.on_hub:
+        changed["revision"] = source.revision
+    elif config.backbone not in registry.BUILT_IN:
+        changed["backbone"] = source.location
+    return config.model_copy(update=changed)
 
 
 def members_record(
-    config: ScoringConfig, adapters: Mapping[str, str], run: Store
+    config: ScoringConfig, source: Source, adapters: Mapping[str, str], run: Store
 ) -> dict[str, Any]:
     """A backbone as an ensemble keeps it, with the members that a training run made.
 
     Args:
         config: How they score.
+        source: What their backbone was resolved to.
         adapters: Member -> folder in the run's; recorded as paths below it, since runs may move.
         run: The run's folder.
     """
-    whole, source = settle(config.model_copy(update={"adapters": dict(adapters)}))
+    whole = for_any_process(config.model_copy(update={"adapters": dict(adapters)}), source)
     below = {name: folder.removeprefix(f"{run.uri}/") for name, folder in adapters.items()}
     values = whole.model_dump(mode="json") | {"adapters": below}
     return {"config": values, "identity": scoring_identity(whole, source)}
@@ -112,15 +126,15 @@ def check_features(ensemble: Ensemble, made: Collection[str], columns: Collectio
         )
 
 
-def scoring_identity(config: ScoringConfig, source: Source | None = None) -> dict[str, Any]:
+def scoring_identity(config: ScoringConfig, source: Source) -> dict[str, Any]:
     """What scores depend on, flat: options, weights, adapters, wording.
 
     Args:
         config: What to score with.
-        source: What its backbone was resolved to; None: it is resolved now.
+        source: What its backbone was resolved to.
 
     Raises:
-        BackboneError, AdapterError: the backbone or an adapter is not there.
+        AdapterError: an adapter is not there.
     """
     from tokenfocus_ray.scoring.prompt import PromptTemplate
 
@@ -130,7 +144,7 @@ def scoring_identity(config: ScoringConfig, source: Source | None = None) -> dic
     adapters = values.pop("adapters")
     values |= {f"adapters.{name}": adapter_hash(folder) for name, folder in adapters.items()}
     values |= {f"{ADAPTER_CONFIGS}.{n}": adapter_config_hash(f) for n, f in adapters.items()}
-    values["weights"] = (source or registry.resolve(config.backbone, config.revision)).revision
+    values["weights"] = source.revision
     values["template"] = PromptTemplate(structure=config.structure).fingerprint()
     return values
 

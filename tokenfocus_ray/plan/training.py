@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.backbones.base import Backbone
+from tokenfocus_ray.backbones.base import Backbone, Source
 from tokenfocus_ray.config import BackboneRun, TrainConfig
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.errors import OutputError
@@ -71,12 +72,17 @@ class TrainingPlan:
 
 
 def plan_members(
-    config: TrainConfig, table: pa.Table, columns: Columns, where: str
+    config: TrainConfig,
+    sources: Mapping[str, Source],
+    table: pa.Table,
+    columns: Columns,
+    where: str,
 ) -> TrainingPlan:
     """Every member that would be trained.
 
     Args:
         config: The fan-out.
+        sources: What each of its backbones was resolved to.
         table: Its manifest without images, see :func:`index_samples`.
         columns: Which column is what.
         where: The manifest, for messages.
@@ -92,7 +98,7 @@ def plan_members(
     options = config.optimizer
     plans = []
     for name, run in config.backbones.items():
-        trained, parameters, memory = footprint(config, name, run)
+        trained, parameters, memory = footprint(config, run, sources[name])
         for bag, choice in zip(bags, decided, strict=True):
             schedule = Schedule(
                 bag.train, tuple(groups), options.epochs, options.batch_size, config.bags.seed
@@ -115,13 +121,13 @@ def plan_members(
     return TrainingPlan(plans, warnings({p.name: p.choice for p in plans}))
 
 
-def footprint(config: TrainConfig, name: str, run: BackboneRun) -> tuple[int, int, float]:
+def footprint(config: TrainConfig, run: BackboneRun, source: Source) -> tuple[int, int, float]:
     """Trained values, all values, and an estimate of a worker's device memory in bytes.
 
     The estimate adds weights, optimiser and the activations of a full micro-batch; what kernels
     and the vision tower hold for a moment is not in it.
     """
-    backbone = registry.skeleton(registry.resolve(name, run.revision))
+    backbone = registry.skeleton(source)
     attach(backbone, config.lora, 0)
     trained = count(trainable(backbone.model))
     parameters = count(backbone.model.parameters())
@@ -143,11 +149,14 @@ def _activations(backbone: Backbone, run: BackboneRun, value_bytes: int) -> floa
     return per_layer * layers
 
 
-def check_space(config: TrainConfig, free_bytes: int | None, out: str) -> None:
+def check_space(
+    config: TrainConfig, sources: Mapping[str, Source], free_bytes: int | None, out: str
+) -> None:
     """Refuses a disk that cannot hold the checkpoints of the members.
 
     Args:
         config: The fan-out.
+        sources: What each of its backbones was resolved to.
         free_bytes: Free space at the output; None where there is no telling.
         out: The output folder, for the message.
 
@@ -158,7 +167,7 @@ def check_space(config: TrainConfig, free_bytes: int | None, out: str) -> None:
         return
     needed = 0
     for name, run in config.backbones.items():
-        trained, *_ = footprint(config, name, run)
+        trained, *_ = footprint(config, run, sources[name])
         # a checkpoint holds values and two moments; best, latest and the one being written stand
         # at once, and the adapter in the end
         needed += config.bags.count * trained * (3 * 12 + 4)

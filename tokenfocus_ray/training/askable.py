@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.backbones.base import PreparedImage
+from tokenfocus_ray.backbones.base import PreparedImage, Source
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.errors import RowError
 from tokenfocus_ray.schema import parse_elements
@@ -22,12 +22,16 @@ _NO_PIXELS = np.zeros((1, 1, 1, 3), np.uint8)
 
 
 def unaskable(
-    config: TrainConfig, samples: Sequence[Mapping[str, Any]], sizes: Mapping[int, tuple[int, int]]
+    config: TrainConfig,
+    sources: Mapping[str, Source],
+    samples: Sequence[Mapping[str, Any]],
+    sizes: Mapping[int, tuple[int, int]],
 ) -> dict[int, RowError]:
     """Samples whose questions do not fit a backbone's context; training would fail on them.
 
     Args:
         config: The fan-out.
+        sources: What each of its backbones was resolved to.
         samples: Rows of :data:`~tokenfocus_ray.training.samples.SAMPLES`.
         sizes: Row of the manifest -> width and height of its image in pixels.
 
@@ -36,9 +40,8 @@ def unaskable(
     """
     found: dict[int, RowError] = {}
     for name, run in config.backbones.items():
-        source = registry.resolve(name, run.revision)
-        backbone = registry.skeleton(source)
-        spec = registry.image_spec(source, run.max_visual_tokens)
+        backbone = registry.skeleton(sources[name])
+        spec = registry.image_spec(sources[name], run.max_visual_tokens)
         packer = AlignmentScorer(backbone, config.scoring(name)).packer
         for row in samples:
             elements = tuple(parse_elements(row["elements"]) or ())

@@ -196,6 +196,20 @@ def test_a_folder_that_is_other_than_at_the_start_is_refused(
     )
 
 
+def test_only_drivers_resolve_a_name() -> None:
+    """The processes that they start take a `Source`: a branch of the hub may move meanwhile."""
+    package = Path(registry.__file__).parents[1]
+    files = {
+        path.relative_to(package).as_posix(): path.read_text() for path in package.rglob("*.py")
+    }
+    assert {name for name, text in files.items() if "registry.resolve(" in text} == {
+        "distributed/preflight.py",
+        "distributed/train/job.py",
+        "scoring/scorer.py",  # the public API, in one process
+    }
+    assert not [name for name, text in files.items() if "import resolve" in text]
+
+
 def test_image_spec_below_one_token() -> None:
     with pytest.raises(BackboneError) as caught:
         registry.image_spec(registry.resolve("tiny-qwen2_5_vl"), 0)

@@ -109,7 +109,7 @@ def test_another_scaling_of_an_adapter_is_another_configuration(tmp_path: Path) 
     def now(**values: Any) -> dict[str, Any]:
         (adapter / "adapter_config.json").write_text(json.dumps({"lora_alpha": 8} | values))
         config = ScoringConfig(backbone="tiny-internvl", adapters={"m": str(adapter)})
-        return scoring_identity(config)
+        return scoring_identity(*settle(config))
 
     begun = now()
     store.write_json("job.json", begun)

@@ -35,9 +35,11 @@ TABLE = pa.Table.from_pylist(
     ]
 )
 
+SOURCES = {name: registry.resolve(name) for name in TINY}
+
 
 def trained_and_all(name: str, config: TrainConfig) -> tuple[int, int]:
-    backbone = registry.load(registry.resolve(name), device="cpu", dtype=torch.float32)
+    backbone = registry.load(SOURCES[name], device="cpu", dtype=torch.float32)
     attach(backbone, config.lora, 0)
     return count(trainable(backbone.model)), count(backbone.model.parameters())
 
@@ -47,7 +49,9 @@ def trained_and_all(name: str, config: TrainConfig) -> tuple[int, int]:
 def test_parameters_are_those_of_the_loaded_model(name: str, lora: dict[str, Any] | None) -> None:
     """Counted without weights, tied ones once."""
     config = train_config(name, lora=lora)
-    assert footprint(config, name, config.backbones[name])[:2] == trained_and_all(name, config)
+    assert footprint(config, config.backbones[name], SOURCES[name])[:2] == trained_and_all(
+        name, config
+    )
 
 
 def test_plan_of_every_member() -> None:
@@ -60,7 +64,7 @@ def test_plan_of_every_member() -> None:
             "lora": {"rank": 2},
         }
     )
-    plans = plan_members(config, TABLE, SAMPLE_COLUMNS, "m").members
+    plans = plan_members(config, SOURCES, TABLE, SAMPLE_COLUMNS, "m").members
     names = [f"{name}-bag{bag}" for name in TINY for bag in range(3)]
     assert [p.name for p in plans] == names
     assert [p.backbone for p in plans] == [name for name in TINY for _ in range(3)]
@@ -81,7 +85,7 @@ def test_plan_of_every_member() -> None:
 def test_plan_of_too_few_prompts() -> None:
     config = train_config("tiny-internvl", bags={"count": 12})
     with pytest.raises(ConfigError) as caught:
-        plan_members(config, TABLE, SAMPLE_COLUMNS, "m")
+        plan_members(config, SOURCES, TABLE, SAMPLE_COLUMNS, "m")
     assert str(caught.value) == (
         "bags.count = 12 needs at least 12 different prompts, but the training data has 11; lower "
         "bags.count or add data"
@@ -91,13 +95,13 @@ def test_plan_of_too_few_prompts() -> None:
 def test_plan_of_an_unknown_target() -> None:
     config = train_config("tiny-internvl", lora={"targets": ["qkv"]})
     with pytest.raises(ConfigError, match=r"^lora.targets: 'qkv' is no linear layer of tiny-int"):
-        plan_members(config, TABLE, SAMPLE_COLUMNS, "m")
+        plan_members(config, SOURCES, TABLE, SAMPLE_COLUMNS, "m")
 
 
 def memory(lora: dict[str, Any] | None = None, **run: Any) -> float:
     name = "tiny-qwen2_5_vl"
     config = train_config(name, lora=lora, run={"dtype": "float32", **run})
-    return footprint(config, name, config.backbones[name])[2]
+    return footprint(config, config.backbones[name], SOURCES[name])[2]
 
 
 def test_memory_follows_the_options() -> None:
@@ -115,10 +119,10 @@ def test_space() -> None:
     )
     # three checkpoints of three floats each, and the adapter, for every member
     needed = sum(3 * trained_and_all(name, config)[0] * (3 * 3 + 1) * 4 for name in TINY)
-    check_space(config, None, "out")
-    check_space(config, needed, "out")
+    check_space(config, SOURCES, None, "out")
+    check_space(config, SOURCES, needed, "out")
     with pytest.raises(OutputError) as caught:
-        check_space(config, needed - 1, "s3://b/out")
+        check_space(config, SOURCES, needed - 1, "s3://b/out")
     shown = f"{needed / GIB:.1f}"
     assert str(caught.value) == (
         f"output folder 's3://b/out' has {shown} GiB free, but the members' checkpoints need about "
@@ -132,7 +136,7 @@ def test_space_in_gib(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("tokenfocus_ray.plan.training.footprint", large)
     with pytest.raises(OutputError) as caught:
-        check_space(train_config("tiny-internvl"), 3 * GIB // 2, "out")
+        check_space(train_config("tiny-internvl"), SOURCES, 3 * GIB // 2, "out")
     assert str(caught.value) == (
         "output folder 'out' has 1.5 GiB free, but the members' checkpoints need about 200.0 GiB; "
         "free space, choose another folder, or lower lora.rank or bags.count"
@@ -149,7 +153,7 @@ def test_prompts_beyond_the_context_are_found(name: str) -> None:
         {"row": 7, "prompt": "cat " * 2100, "prompt_type": "real", "elements": [element]},
     ]
     sizes = {row: (64, 48) for row in (0, 3, 7)}
-    found = unaskable(train_config(name), samples, sizes)
+    found = unaskable(train_config(name), SOURCES, samples, sizes)
     assert list(found) == [7]
     assert found[7].code == "prompt_too_long"
     assert f"but {name} takes 2048" in found[7].message

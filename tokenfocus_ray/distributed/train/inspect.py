@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import ray
 import ray.data
 import ray.train
 
-from tokenfocus_ray.backbones.base import ImageSpec
+from tokenfocus_ray.backbones.base import ImageSpec, Source
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.asked import as_asked
 from tokenfocus_ray.datasets.manifest import Columns
@@ -98,14 +98,19 @@ class _Inspect:
 
 
 def prepare_samples(
-    manifest: Manifest, config: TrainConfig, specs: Sequence[ImageSpec], store: Store
+    manifest: Manifest,
+    config: TrainConfig,
+    sources: Mapping[str, Source],
+    specs: Mapping[str, ImageSpec],
+    store: Store,
 ) -> tuple[pa.Table, pa.Table]:
     """The samples, every image decoded once and every prompt fit to ask; written to the run.
 
     Args:
         manifest: What to train on.
         config: Levels, and the test manifest that must be disjoint.
-        specs: How each backbone wants its images.
+        sources: What each backbone was resolved to.
+        specs: How each wants its images.
         store: The run's folder.
 
     Returns:
@@ -124,14 +129,16 @@ def prepare_samples(
     check_weights(samples, config)
     groups: list[Any] = samples["group"].to_pylist()
     make_bags(groups, config.bags)  # too few prompts: said before an image is read
-    inspect = _Inspect(manifest.columns, tuple(specs), manifest.base, store.child("images"))
+    inspect = _Inspect(
+        manifest.columns, tuple(specs.values()), manifest.base, store.child("images")
+    )
     dataset = _with_images(manifest, samples, inspect)
     carry_errors(dataset)
     with own_errors():
         seen = {row["row"]: row for row in dataset.take_all()}
     decoded = [row for row in samples.to_pylist() if seen[row["row"]]["code"] is None]
     sizes = {r["row"]: (seen[r["row"]]["width"], seen[r["row"]]["height"]) for r in decoded}
-    for number, error in unaskable(config, decoded, sizes).items():
+    for number, error in unaskable(config, sources, decoded, sizes).items():
         seen[number] |= {"code": error.code, "message": error.message}
     bad = [row for row in samples.to_pylist() if seen[row["row"]]["code"] is not None]
     more = [

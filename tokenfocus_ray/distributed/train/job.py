@@ -104,7 +104,7 @@ def plan_training(config: TrainConfig) -> TrainingPlan:
 
     config, sources = _settle(config)
     manifest, _ = _check(config, sources)
-    return plan_members(config, manifest.table, manifest.columns, manifest.path)
+    return plan_members(config, sources, manifest.table, manifest.columns, manifest.path)
 
 
 def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSummary:
@@ -160,10 +160,10 @@ def _train(
     known = _is_known(store, identity)
     with ray_session():
         check_resources(config)
-        check_space(config, store.free_bytes(), store.uri)
+        check_space(config, sources, store.free_bytes(), store.uri)
         if not (known and store.exists(SAMPLES_FILE)):
             say(f"looking at {manifest.table.num_rows} samples of {manifest.path}")
-            prepare_samples(manifest, config, list(specs.values()), store)
+            prepare_samples(manifest, config, sources, specs, store)
             store.write_json(CONFIG_FILE, identity)
         samples = read_samples(store)
         skipped = _read_table(store, SKIPPED_FILE)
@@ -180,8 +180,10 @@ def _train(
     _write_out_of_fold(jobs, samples, store)
     summary = TrainSummary(store.uri, members, skipped.num_rows, time.monotonic() - started)
     scorers = {
-        backbone_label(name): members_record(config.scoring(name), summary.adapters(name), store)
-        for name in config.backbones
+        backbone_label(name): members_record(
+            config.scoring(name), source, summary.adapters(name), store
+        )
+        for name, source in sources.items()
         if config.lora is not None  # else members are whole backbones, which no one configures
     }
     record = {"members": members, "skipped": skipped.num_rows, "backbones": scorers}
