@@ -27,7 +27,7 @@ from tokenfocus_ray.datasets.units import UNIT_ROWS, Source, Unit
 from tokenfocus_ray.datasets.watch import stamps
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.say import Say, silent
-from tokenfocus_ray.storage import Store, public, split_uri
+from tokenfocus_ray.storage import Store, public
 from tokenfocus_ray.tables.text import (
     PLAIN,
     TextOptions,
@@ -54,7 +54,7 @@ def plan_source(
     """Finds all files, checks their columns and cuts them into units.
 
     Args:
-        manifests: Files, folders or prefixes, local or ``s3://``.
+        manifests: Files, folders or prefixes, local or in a store.
         images: Folder that relative image paths start from; each manifest's own by default.
         mapping: Role -> column name.
         keep: Where text manifests will lie as Parquet.
@@ -90,7 +90,7 @@ def _check_folder(uri: str) -> str:
         raise unreadable(store, error) from error
     if store.is_local and kind != fs.FileType.Directory:
         raise ManifestError(f"image folder {uri!r} is not a directory")
-    return _anywhere(store)
+    return store.absolute
 
 
 def files_of(
@@ -104,7 +104,7 @@ def files_of(
     """The Parquet files or tar shards that a manifest is, or becomes.
 
     Args:
-        uri: Of a file or folder, local or ``s3://``.
+        uri: Of a file or folder, local or in a store.
         images: Folder that relative image paths start from; None: that of the manifest.
         mapping: Role -> column name; None: a table of scores, in which no column has a role.
         keep: Where a text manifest will lie as Parquet.
@@ -123,27 +123,15 @@ def files_of(
             return _files_below(store, images, mapping, keep, text, say)
     except OSError as error:
         raise unreadable(store, error) from error
-    base = images or _parent(store.uri)
+    base = images or posixpath.dirname(store.absolute)
     suffix = PurePosixPath(store.uri).suffix.lower()
     if suffix in (".parquet", ".tar"):
-        return [File(_anywhere(store), base, info.size)]
+        return [File(store.absolute, base, info.size)]
     if suffix in TEXTS:
         return [_as_parquet(_read_text(store, mapping, text), base, keep)]
     raise ManifestError(
         f"manifest {public(uri)!r}: cannot tell its format from {suffix!r}; wanted {FORMS}"
     )
-
-
-def _anywhere(store: Store) -> str:
-    """The URI for any process: those of a cluster stand in other working folders."""
-    return store.root if store.is_local else store.uri
-
-
-def _parent(uri: str) -> str:
-    scheme, path = split_uri(uri)
-    if scheme == "s3":
-        return uri.rpartition("/")[0]
-    return posixpath.dirname(posixpath.abspath(path))
 
 
 def _files_below(
@@ -156,7 +144,7 @@ def _files_below(
 ) -> list[File]:
     """What a folder holds, the first that is there: tar shards, captioned images, Parquet, text."""
     found = look_below(folder)
-    base = images or _anywhere(folder)
+    base = images or folder.absolute
     names = found.names
     several = found.form == "tables" and ending(names[0]) != "parquet" and len(names) > 1
     if several or not names:
@@ -169,7 +157,7 @@ def _files_below(
     files: list[File] = []
     for i, name in enumerate(names):
         store = folder.child(name)
-        file = File(_anywhere(store), base, found.sizes[name])
+        file = File(store.absolute, base, found.sizes[name])
         moved = found.form == "metadata" and "/" in name and images is None
         if ending(name) in ("csv", "tsv", "jsonl"):
             table = _read_text(store, mapping, text)

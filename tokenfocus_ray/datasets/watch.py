@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store, public
@@ -54,9 +54,7 @@ def _stamp(are_small: bool, file: File) -> tuple[str, bytes]:
     store = Store.of(file.uri)
     try:
         if not store.is_local:
-            with store.filesystem.open_input_file(store.root) as remote:
-                about: Any = remote.metadata()  # its keys are texts, whatever the stubs say
-            return "etags", about.get("ETag", about.get("Last-Modified", b""))
+            return "etags", store.version()
         if not are_small:
             return "mtimes", str(os.stat(store.root).st_mtime_ns).encode()
         with open(store.root, "rb") as near:

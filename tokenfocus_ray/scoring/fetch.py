@@ -1,4 +1,4 @@
-"""The reference to an image -> its encoded bytes, from a local disk or an object store."""
+"""The reference to an image -> its encoded bytes, from a local disk or a store."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import stat
 
 from tokenfocus_ray.errors import ConfigError, ImageDecodeError
 from tokenfocus_ray.schema import MAX_IMAGE_BYTES
-from tokenfocus_ray.storage import Store, public, split_uri
-from tokenfocus_ray.storage.s3 import s3_filesystem, store_failed
+from tokenfocus_ray.storage import Store, is_remote, public, split_uri, store_failed
+from tokenfocus_ray.storage.fsspec_store import MissingClientError
+from tokenfocus_ray.storage.s3 import s3_filesystem
 
 #: What can be given as an image, for messages.
 WAYS = "a path, encoded bytes, a PIL image, an array or a tensor"
@@ -25,9 +26,10 @@ def fetch(
     """Reads the bytes that a URI names.
 
     Args:
-        uri: A local path, a ``file://`` or an ``s3://`` URI.
-        base: The folder, or ``s3://`` prefix, from which a relative path starts; the working folder
-            when None.
+        uri: A local path, a ``file://`` URI, or one of the stores that
+            :mod:`~tokenfocus_ray.storage.schemes` lists.
+        base: The folder, or prefix in a store, from which a relative path starts; the working
+            folder when None.
         where: How messages name the image.
         confined: Whether only what lies below ``base`` is read, links followed.
 
@@ -37,7 +39,7 @@ def fetch(
     Raises:
         ImageDecodeError: image_missing, image_not_a_file, image_unreadable (no permission, an I/O
             error, another scheme), image_too_large (for any image), image_outside, or storage (the
-            object store failed, which says nothing about the image).
+            store failed or has no client here, which says nothing about the image).
         ConfigError: the settings of S3 are wrong.
     """
     label = f"{where} {short(uri)}"
@@ -59,21 +61,23 @@ def short(value: object) -> str:
 
 
 def _place(uri: str | os.PathLike[str], label: str) -> str | Store:
-    """A local path, or where in an object store."""
+    """A local path, or where in a store."""
     scheme, path = split_uri(uri)
     if not scheme or (scheme == "file" and path.startswith("/")):
         return path
-    if scheme == "s3":
-        s3_filesystem()  # first, since wrong settings are no row's fault
+    if is_remote(os.fspath(uri)):
+        if scheme == "s3":
+            s3_filesystem()  # first, since wrong settings are no row's fault
         try:
             return Store.of(uri)
         except ConfigError as error:
-            message = f"{label} cannot be read: {error}"
-            raise ImageDecodeError("image_unreadable", message) from error
+            code = "storage" if isinstance(error, MissingClientError) else "image_unreadable"
+            raise ImageDecodeError(code, f"{label} cannot be read: {error}") from error
     raise ImageDecodeError(
         "image_unreadable",
         f"{label} cannot be read: its scheme is {scheme!r}; what works is a local path, a path "
-        "relative to the base folder, file:///absolute/path or s3://bucket/key",
+        "relative to the base folder, file:///absolute/path, s3://bucket/key or likewise in "
+        "another store",
     )
 
 
@@ -82,10 +86,12 @@ def _below(base: str | Store, path: str) -> str | Store:
         return os.path.join(base, path)
     if os.path.isabs(path):
         return path  # as with a local base
-    bucket, _, prefix = base.root.partition("/")
     # "./" and "../" mean something to a disk only, and ".." does not lead out of a bucket
-    root = bucket + posixpath.normpath(posixpath.join("/", prefix, path))
-    return Store(f"s3://{root}", base.filesystem, root)
+    scheme, place = split_uri(base.uri)
+    host, _, prefix = place.partition("/")
+    below = posixpath.normpath(posixpath.join("/", prefix, path))
+    bucket = base.root.removesuffix(prefix).rstrip("/")  # as its client names it
+    return Store(f"{scheme}://{host}{below}", base.filesystem, f"{bucket}{below}")
 
 
 def _inside(folder: str | Store, place: str | Store, label: str) -> str | Store:
@@ -103,7 +109,8 @@ def _inside(folder: str | Store, place: str | Store, label: str) -> str | Store:
         found = real if os.path.commonpath([top, real]) == top else None
     elif isinstance(folder, Store) and isinstance(place, Store):
         names = (place.root, posixpath.normpath(place.root))  # some servers take ".." for a step
-        found = place if all(name.startswith(f"{folder.root}/") for name in names) else None
+        inside = all(name.startswith(f"{folder.root}/") for name in names)
+        found = place if inside and place.filesystem == folder.filesystem else None
     if found is None:
         base = folder if isinstance(folder, str) else folder.uri
         raise ImageDecodeError(

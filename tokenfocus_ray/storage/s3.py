@@ -17,6 +17,7 @@ from typing import Any
 from pyarrow import fs
 
 from tokenfocus_ray.errors import ConfigError
+from tokenfocus_ray.storage.failures import StoreFailedError
 
 #: With pyarrow's own 3, one or two requests in 40 were lost where 15 % failed; with 8, none. All 8
 #: take about 40 seconds where the server refuses connections.
@@ -126,7 +127,7 @@ def explain(error: Exception, filesystem: fs.FileSystem) -> tuple[str, str]:
     """Cause and remedy, in words, of what a request raised."""
     found = _ERROR.search(str(error))
     cause = _NOISE.sub("", found[0] if found else str(error))
-    if store_failed(error):
+    if isinstance(error, StoreFailedError) or store_failed(error):
         settings = getattr(filesystem, "settings", S3Settings())
         return cause, (
             f"the object store at {settings.endpoint or 'Amazon'} did not answer in "

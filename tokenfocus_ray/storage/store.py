@@ -1,15 +1,13 @@
-"""One way to files, for local folders and ``s3://`` URIs.
+"""One way to files, for local folders and URIs of stores.
 
-:mod:`tokenfocus_ray.storage.s3` says how S3 is set up.
+:mod:`tokenfocus_ray.storage.schemes` says which stores there are, and
+:mod:`tokenfocus_ray.storage.s3` how S3 is set up.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import re
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,50 +18,14 @@ from urllib.parse import quote
 import pyarrow as pa
 from pyarrow import fs
 
-from tokenfocus_ray.errors import ConfigError, OutputError, did_you_mean
-from tokenfocus_ray.storage.s3 import KEYS, explain, s3_filesystem, store_failed
-from tokenfocus_ray.storage.uris import QUERY, public, split_uri
-
-#: Start of the names of files that are being written; a killed process may leave one behind.
-TEMPORARY = ".tmp-"
-
-_PERMISSIONS = "check its permissions, or choose another folder"
-_SPACE = "free space on its disk, or choose another"
-_IN_THE_WAY = "a file stands where a folder is needed: move it, or choose another folder"
-_CHECK = "check the path, its permissions and the disk"
-_FILES = "allow more open files (ulimit -n)"
-_REMEDIES = {
-    errno.EIO: _CHECK,
-    errno.ESTALE: _CHECK,
-    errno.EMFILE: _FILES,
-    errno.ENFILE: _FILES,
-    errno.EACCES: _PERMISSIONS,
-    errno.EPERM: _PERMISSIONS,
-    errno.EROFS: "choose a folder on a disk that can be written to",
-    errno.ENOSPC: _SPACE,
-    errno.EDQUOT: _SPACE,
-    errno.ENOTDIR: _IN_THE_WAY,
-    errno.EEXIST: _IN_THE_WAY,
-    errno.EISDIR: "a folder stands where a file is needed: move it, or choose another name",
-}
-
-
-def system_error(error: OSError) -> OutputError | None:
-    """The system's error in words, where a user can put it right; None for any other.
-
-    >>> print(system_error(OSError(errno.ENOSPC, "No space left on device", "scores/part.parquet")))
-    No space left on device: 'scores/part.parquet'; free space on its disk, or choose another
-
-    Args:
-        error: What was raised, by whatever opens files without a :class:`Store`.
-    """
-    if "AWS Error " in str(error):
-        return OutputError("; ".join(explain(error, s3_filesystem())))
-    remedy = _REMEDIES.get(error.errno or 0)
-    if remedy is None:
-        return None
-    where = "" if error.filename is None else f": {os.fspath(error.filename)!r}"
-    return OutputError(f"{error.strerror}{where}; {remedy}")
+from tokenfocus_ray.errors import ConfigError, OutputError
+from tokenfocus_ray.storage import disk
+from tokenfocus_ray.storage.disk import TEMPORARY
+from tokenfocus_ray.storage.explain import explain, store_failed
+from tokenfocus_ray.storage.fsspec_store import Handler, open_fsspec
+from tokenfocus_ray.storage.s3 import s3_filesystem
+from tokenfocus_ray.storage.schemes import REMOTE, check_remote, unknown_scheme
+from tokenfocus_ray.storage.uris import split_uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,28 +50,23 @@ class Store:
         """Finds the file system of a URI; opens no connection.
 
         Args:
-            uri: A local path, ``file:///path`` or ``s3://bucket/prefix``.
+            uri: A local path, ``file:///path``, ``s3://bucket/prefix`` or likewise of another of
+                the stores.
 
         Raises:
-            ConfigError: another scheme, no bucket, settings inside the URI, or no Unicode.
+            ConfigError: another scheme, no bucket, settings inside the URI, no Unicode, or a store
+                whose client is not installed.
         """
         text, (scheme, path) = os.fspath(uri), split_uri(uri)
         shown = text.encode("utf-8", "backslashreplace").decode()
         if shown != text:  # a name of bytes that are not UTF-8, which Arrow cannot open
             raise ConfigError(f"'{shown}' is not valid Unicode; rename it, or name a link to it")
-        if scheme == "s3":
-            bucket = path.partition("/")[0]
-            if QUERY.search(path) or not bucket or re.search(r"[:@]", bucket):
-                raise ConfigError(
-                    f"{public(uri)!r} is not s3://bucket/prefix; settings go into the environment: "
-                    f"AWS_ENDPOINT_URL_S3, AWS_REGION, {KEYS}, TOKENFOCUS_S3_ANONYMOUS"
-                )
-            return cls(text.rstrip("/"), s3_filesystem(), path.rstrip("/"))
+        if scheme in REMOTE:
+            check_remote(text)
+            filesystem, root = (s3_filesystem(), path) if scheme == "s3" else open_fsspec(text)
+            return cls(text.rstrip("/"), filesystem, root.rstrip("/"))
         if scheme not in ("", "file"):
-            raise ConfigError(
-                f"{text!r} has the scheme {scheme!r}. {did_you_mean(scheme, ['file', 's3'])} "
-                "Give a local path, file:///path or s3://bucket/prefix"
-            )
+            raise unknown_scheme(text)
         if not path or (scheme and not path.startswith("/")):
             raise ConfigError(f"{text!r} names no local path; give one, or file:///absolute/path")
         return cls(text.rstrip("/") or "/", fs.LocalFileSystem(), os.path.abspath(path))
@@ -118,6 +75,11 @@ class Store:
     def is_local(self) -> bool:
         """Whether this is on a disk of this machine, or one that is mounted."""
         return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    @property
+    def absolute(self) -> str:
+        """The URI for any process: those of a cluster stand in other working folders."""
+        return self.root if self.is_local else self.uri
 
     def child(self, *names: str) -> Store:
         """The folder or file of that name below this one."""
@@ -141,7 +103,7 @@ class Store:
 
     def lies_in(self, folder: Store) -> bool:
         """Whether this is that folder or lies below it, links followed; opens no connection."""
-        if self.is_local != folder.is_local:
+        if self.filesystem != folder.filesystem:
             return False
         own, other = (os.path.realpath(s.root) if s.is_local else s.root for s in (self, folder))
         return f"{own}/".startswith(f"{other.rstrip('/')}/")
@@ -163,6 +125,7 @@ class Store:
         Raises:
             OutputError: it cannot be written.
         """
+        self._check_kind()
         at = self.child(name)
         with at._errors("write", missing=True):
             at._put(data)
@@ -221,11 +184,9 @@ class Store:
 
     def sweep(self) -> None:
         """Deletes files directly below that killed writers left half written."""
-        if self.is_local and os.path.isdir(self.root):
+        if self.is_local:
             with self._errors("delete"), suppress(FileNotFoundError):
-                for name in os.listdir(self.root):
-                    if name.startswith(TEMPORARY):
-                        os.unlink(os.path.join(self.root, name))
+                disk.sweep(self.root)
 
     def check_writable(self) -> None:
         """Writes, reads and deletes a small file, so that a long job fails before it starts.
@@ -233,6 +194,7 @@ class Store:
         Raises:
             OutputError: with the URI, the cause and the remedy.
         """
+        self._check_kind()
         # a name that is passed over, since another launch may look at what is there meanwhile
         probe, data = self.child(f"{TEMPORARY}{uuid.uuid4().hex}"), uuid.uuid4().bytes
         with self._errors("write to", missing=True):
@@ -249,23 +211,27 @@ class Store:
             )
 
     def free_bytes(self) -> int | None:
-        """Space left on a local disk, also for a folder that is yet to be made; None for S3."""
+        """Space left on a local disk, also for a folder that is yet to be made; else None."""
         if not self.is_local:
             return None
-        path = self.root
-        while not os.path.exists(path):
-            path = os.path.dirname(path)
         with self._errors("look for"):
-            return shutil.disk_usage(path).free
+            return disk.free_bytes(self.root)
+
+    def version(self) -> bytes:
+        """What changes when this file is written anew to its store; empty where that is not told.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        if self._handler is not None:
+            return bytes(self._handler.version(self.root))
+        with self.filesystem.open_input_file(self.root) as file:
+            about: Any = file.metadata()  # its keys are texts, whatever the stubs say
+        return bytes(about.get("ETag", about.get("Last-Modified", b"")))
 
     def explain(self, error: Exception) -> tuple[str, str]:
         """Cause and remedy, in words, of what reading or writing raised."""
-        if not self.is_local:
-            return explain(error, self.filesystem)
-        remedy = _CHECK
-        if isinstance(error, OSError) and error.errno:
-            remedy = _REMEDIES.get(error.errno, remedy)
-        return getattr(error, "strerror", None) or str(error), remedy
+        return explain(error, self.filesystem)
 
     @contextmanager
     def _errors(self, verb: str, *, missing: bool = False) -> Iterator[None]:
@@ -276,6 +242,21 @@ class Store:
                 raise
             cause, remedy = self.explain(error)
             raise OutputError(f"cannot {verb} {self.uri!r}: {cause}; {remedy}") from error
+
+    @property
+    def _handler(self) -> Handler | None:
+        """Of a store that fsspec reaches."""
+        found = getattr(self.filesystem, "handler", None)
+        return found if isinstance(found, Handler) else None
+
+    def _check_kind(self) -> None:
+        """Refuses to write where a job could lose rows."""
+        if self._handler is not None and not self._handler.kind.keeps_jobs:
+            raise OutputError(
+                f"cannot write to {self.uri!r}: a file at {self._handler.scheme}:// may be seen "
+                f"before it is whole, and a job that is killed would lose rows; write to a disk, "
+                f"s3://, gs:// or az://, and copy it there"
+            )
 
     def _type(self) -> fs.FileType:
         return self.filesystem.get_file_info(self.root).type
@@ -289,37 +270,22 @@ class Store:
             return file.read()
 
     def _put(self, data: bytes | pa.Buffer) -> None:
-        if not self.is_local:
+        if self.is_local:
+            disk.write_whole(self.root, data)
+        elif self._handler is not None:
+            self._handler.put(self.root, bytes(memoryview(data)))
+        else:
             with self.filesystem.open_output_stream(self.root, compression=None) as file:
                 file.write(data)
-            return
-        folder = os.path.dirname(self.root)
-        os.makedirs(folder, exist_ok=True)
-        # in the same folder, since a rename is atomic on one disk only; not tempfile, whose files
-        # only their owner can read
-        temporary = os.path.join(folder, f"{TEMPORARY}{uuid.uuid4().hex}")
-        try:
-            with open(temporary, "xb") as local:
-                local.write(data)
-                local.flush()
-                os.fsync(local.fileno())
-            os.replace(temporary, self.root)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
 
     def _remove(self) -> None:
         if self.is_local:
-            if os.path.isdir(self.root) and not os.path.islink(self.root):
-                shutil.rmtree(self.root)
-            else:
-                os.unlink(self.root)
+            disk.remove(self.root)
             return
         kind = self._type()
         if kind == fs.FileType.File:
             self.filesystem.delete_file(self.root)
-        elif kind == fs.FileType.Directory and "/" in self.root:
+        elif kind == fs.FileType.Directory and "/" in self.root.strip("/"):
             self.filesystem.delete_dir(self.root)
         elif kind == fs.FileType.Directory:
             self.filesystem.delete_dir_contents(self.root)
@@ -328,7 +294,7 @@ class Store:
         """A server may make a bucket that is not there, which hides a name that is misspelt."""
         if self.is_local:
             return
-        bucket = self.root.partition("/")[0]
+        bucket = self.root.lstrip("/").partition("/")[0]
         try:
             info = self.filesystem.get_file_info(bucket)
         except OSError as error:

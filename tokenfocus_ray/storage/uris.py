@@ -34,11 +34,21 @@ def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def public(uri: str | os.PathLike[str]) -> str:
-    """The URI for messages: an ``s3://`` one without what may be a secret."""
+    """The URI for messages, without what may be a secret.
+
+    >>> public("s3://key:secret@bucket/a"), public("gs://bucket/a?token=secret"), public("a?b=c")
+    ('s3://***', 'gs://bucket/a?***', 'a?b=c')
+    """
     scheme, rest = split_uri(uri)
-    if scheme != "s3":
+    if scheme in ("", "file", "data"):
         return os.fspath(uri)
-    if re.search(r"[:@]", rest.partition("/")[0]):
+    host, _, path = rest.partition("/")
+    if scheme == "s3" and re.search(r"[:@]", host):
         return "s3://***"
+    user, at, server = host.rpartition("@")
+    if at and ":" in user:
+        rest = f"***@{server}/{path}"
     query = QUERY.search(rest)
-    return f"s3://{rest[: query.start()]}?***" if query else os.fspath(uri)
+    if query is None:
+        return f"{scheme}://{rest}" if at and ":" in user else os.fspath(uri)
+    return f"{scheme}://{rest[: query.start()]}?***"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import pytest
 
+from tests.support.stores import gs_bucket  # noqa: F401
 from tokenfocus_ray.errors import ConfigError, ImageDecodeError
 from tokenfocus_ray.scoring.fetch import fetch
 from tokenfocus_ray.storage import Store
@@ -29,7 +31,6 @@ def test_fetch_relative_to_a_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "scheme"),
     [
-        ("gs://bucket/a.png", "gs"),
         ("https://example.org/a.png", "https"),
         ("file://host/a.png", "file"),
         ("data:image/png;base64,AAAA", "data"),
@@ -41,13 +42,41 @@ def test_schemes_that_cannot_be_read(uri: str, scheme: str) -> None:
     assert caught.value.code == "image_unreadable"
     assert str(caught.value) == (
         f"image {uri!r} cannot be read: its scheme is {scheme!r}; what works is a local path, a "
-        "path relative to the base folder, file:///absolute/path or s3://bucket/key"
+        "path relative to the base folder, file:///absolute/path, s3://bucket/key or likewise in "
+        "another store"
     )
 
 
+def test_a_store_without_its_client_says_nothing_about_the_image() -> None:
+    """It is no error of the row: once the package is there, ``--retry-unscored`` scores it."""
+    with pytest.raises(ImageDecodeError) as caught:
+        fetch("oci://bucket@space/a.png")
+    assert caught.value.code == "storage"
+    assert str(caught.value) == (
+        "image 'oci://bucket@space/a.png' cannot be read: 'oci://bucket@space/a.png' needs the "
+        f"package ocifs, which is not installed on {platform.node()!r}: pip install ocifs"
+    )
+
+
+def test_images_in_another_store(gs_bucket: str, tmp_path: Path) -> None:  # noqa: F811
+    Store.of(gs_bucket).write_bytes("images/x/a.png", b"abc")
+    base = f"{gs_bucket}/images"
+    for name in ("x/a.png", "../images/x/a.png", "./x//a.png", f"{base}/x/a.png"):
+        assert fetch(name, base) == b"abc"
+        assert fetch(name, base, confined=True) == b"abc"
+    assert fetch(f"{base}/x/a.png", tmp_path) == b"abc"
+    with pytest.raises(ImageDecodeError) as caught:
+        fetch("b.png", base)
+    assert caught.value.code == "image_missing"
+    for name in ("../b.png", f"{base}2/a.png", f"s3://{base[5:]}/x/a.png", "/etc/passwd"):
+        with pytest.raises(ImageDecodeError) as caught:
+            fetch(name, base, confined=True)
+        assert caught.value.code == "image_outside"
+
+
 def test_base_of_another_scheme() -> None:
-    with pytest.raises(ImageDecodeError, match=r"base folder 'gs://b' cannot be read"):
-        fetch("a.png", "gs://b")
+    with pytest.raises(ImageDecodeError, match=r"base folder 'http://b' cannot be read"):
+        fetch("a.png", "http://b")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import pickle
 import subprocess
@@ -16,7 +15,6 @@ from pyarrow import fs
 
 from tokenfocus_ray.errors import ConfigError, OutputError
 from tokenfocus_ray.storage import Store, public, s3
-from tokenfocus_ray.storage import store as storage
 from tokenfocus_ray.storage.s3 import S3, S3Settings, s3_filesystem, store_failed
 
 KEYS = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"
@@ -24,6 +22,8 @@ NOT_S3 = (
     "is not s3://bucket/prefix; settings go into the environment: AWS_ENDPOINT_URL_S3, AWS_REGION, "
     f"{KEYS}, TOKENFOCUS_S3_ANONYMOUS"
 )
+KNOWN = "Known: abfs, abfss, az, file, gcs, gs, hdfs, hf, oci, oss, s3, webhdfs"
+GIVE = "Give a local path, file:///path, or a place in a store, such as s3://bucket/prefix"
 
 
 @pytest.fixture(autouse=True)
@@ -107,14 +107,13 @@ def test_children(given: str, names: tuple[str, ...], uri: str, root: str) -> No
     ("uri", "expected"),
     [
         (
-            "gs://bucket/a",
-            "'gs://bucket/a' has the scheme 'gs'. Did you mean 's3'? Known: file, s3. Give a local "
-            "path, file:///path or s3://bucket/prefix",
+            "https://example.org/a",
+            "'https://example.org/a' has the scheme 'https'. Known: file, s3, gs, gcs, az, abfs, "
+            f"abfss, hdfs, webhdfs, hf, oci, oss. {GIVE}",
         ),
         (
-            "https://example.org/a",
-            "'https://example.org/a' has the scheme 'https'. Known: file, s3. Give a local path, "
-            "file:///path or s3://bucket/prefix",
+            "s4://bucket/a",
+            f"'s4://bucket/a' has the scheme 's4'. Did you mean 's3'? {KNOWN}. {GIVE}",
         ),
         ("", "'' names no local path; give one, or file:///absolute/path"),
         (
@@ -125,6 +124,16 @@ def test_children(given: str, names: tuple[str, ...], uri: str, root: str) -> No
         ("s3:///a", f"'s3:///a' {NOT_S3}"),
         ("s3://b/k?endpoint_override=x&secret_key=y", f"'s3://b/k?***' {NOT_S3}"),
         ("s3://key:se/cret@bucket/a", f"'s3://***' {NOT_S3}"),
+        (
+            "gs://bucket/a?token=secret",
+            "'gs://bucket/a?***' is not gs://bucket/prefix; settings go into the environment: "
+            "GOOGLE_APPLICATION_CREDENTIALS, or the machine's own account",
+        ),
+        (
+            "hdfs://user:secret@host/a",
+            "'hdfs://***@host/a' is not hdfs://bucket/prefix; settings go into the environment: "
+            "HADOOP_HOME, JAVA_HOME and CLASSPATH",
+        ),
     ],
 )
 def test_uris_that_are_refused(uri: str, expected: str) -> None:
@@ -141,55 +150,12 @@ def test_a_name_that_is_no_unicode_is_refused() -> None:
 
 
 def test_public_shows_what_is_no_secret() -> None:
-    for uri in ("a/b", "/a?b=c", "file:///a", "s3://bucket/user@host/what?.png"):
+    azure, hadoop = "abfs://container@account.dfs.core.windows.net/a", "hdfs://host:8020/a"
+    for uri in ("a/b", "/a?b=c", "file:///a", "s3://bucket/user@host/what?.png", azure, hadoop):
         assert public(uri) == uri
 
 
 # --- local files -----------------------------------------------------------------------------
-
-
-def test_bytes(store: Store) -> None:
-    assert not store.exists()
-    assert not store.exists("x/y.bin")
-    store.write_bytes("x/y.bin", b"abc")
-    assert store.exists("x")
-    assert store.exists("x/y.bin")
-    assert store.read_bytes("x/y.bin") == b"abc"
-    store.write_bytes("x/y.bin", b"")
-    assert store.child("x", "y.bin").read_bytes() == b""
-
-
-def test_json(store: Store) -> None:
-    value = {"b": [1, 2.5, None], "a": "ü\ud800"}
-    store.write_json("x.json", value)
-    assert store.read_json("x.json") == value
-    text = store.read_bytes("x.json").decode()
-    assert text == json.dumps(value, indent=2) + "\n"
-    assert message(ValueError, store.write_json, "x.json", float("nan")).startswith("Out of range")
-    assert store.read_json("x.json") == value
-
-
-def test_no_json(store: Store) -> None:
-    store.write_bytes("x.json", b"{")
-    assert message(OutputError, store.read_json, "x.json") == (
-        f"{store.uri + '/x.json'!r} is no JSON (Expecting property name enclosed in double quotes: "
-        "line 1 column 2 (char 1)); delete it or write it again"
-    )
-
-
-def test_missing_files_stay_file_not_found(store: Store) -> None:
-    for read in (store.read_bytes, store.read_json):
-        with pytest.raises(FileNotFoundError):
-            read("x")
-
-
-def test_names(store: Store) -> None:
-    assert store.names() == []
-    for name in ("b", "a/1", "a/2", ".hidden", f"{storage.TEMPORARY}0"):
-        store.write_bytes(name, b"")
-    assert store.names() == [".hidden", "a", "b"]
-    assert store.names("a") == ["1", "2"]
-    assert store.names("none") == []
 
 
 def test_delete(store: Store, tmp_path: Path) -> None:

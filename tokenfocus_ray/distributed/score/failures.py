@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tokenfocus_ray.errors import RowError, UserError
-from tokenfocus_ray.storage.s3 import store_failed
+from tokenfocus_ray.storage import store_failed
 
 #: Tries of a write to a store whose client has tried eight times each already.
 STORE_TRIES = 4

@@ -36,7 +36,7 @@ from tokenfocus_ray.distributed.score.pieces import COMMITTED, codes_of, count_c
 from tokenfocus_ray.errors import ManifestError, OutputError
 from tokenfocus_ray.scoring.prepare import PrepareStage
 from tokenfocus_ray.scoring.wire import scores_column
-from tokenfocus_ray.storage import Store
+from tokenfocus_ray.storage import Store, is_remote
 
 if TYPE_CHECKING:
     from tokenfocus_ray.ensemble.bundle import Ensemble
@@ -162,14 +162,14 @@ def _prepared(prepare: PrepareStage, table: pa.Table) -> pa.Table:
 
 
 def _is_remote(prepare: PrepareStage, table: pa.Table) -> bool:
-    """Whether images are to be fetched from an object store."""
+    """Whether images are to be fetched from a store."""
     column = prepare.columns.image_uri
     if prepare.columns.image is not None or column is None or table.num_rows < 2:
         return False
-    if prepare.base.startswith("s3://"):
+    if is_remote(prepare.base):
         return True
     given: list[Any] = table[column].to_pylist()
-    return any(str(uri).startswith("s3://") for uri in given)
+    return any(is_remote(str(uri)) for uri in given)
 
 
 @dataclass(frozen=True, slots=True)
