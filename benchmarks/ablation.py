@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy import stats
 
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.manifest import find_columns
 from tokenfocus_ray.datasets.synthetic.files import write_benchmark
@@ -94,7 +94,7 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
     data = str(root / "train.parquet")
     config = config_of(data, backbone_name, overrides or {}, task["seed"], task["epochs"])
     source = registry.resolve(backbone_name)
-    backbone = registry.load(source, device="cpu", dtype=torch.float32)
+    backbone = loading.load(source, device="cpu", dtype=torch.float32)
 
     def examples(split: str) -> list[Example]:
         table = pq.read_table(root / f"{split}.parquet")

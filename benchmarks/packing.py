@@ -30,7 +30,8 @@ import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.backbones.base import PreparedImage, Source
+from tokenfocus_ray.backbones.base import Source
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.backbones.qwen2_5_vl import Qwen25VL, QwenImageSpec
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.schema import Element

@@ -150,10 +150,10 @@ def efficiency(folder: Path, images: int) -> dict[str, float]:
 
 def cpu() -> dict[str, float]:
     """Decoding and resizing on one core."""
-    from tokenfocus_ray.backbones import registry
+    from tokenfocus_ray.backbones import loading, registry
     from tokenfocus_ray.scoring.image import decode
 
-    spec = registry.image_spec(registry.resolve("tiny-qwen2_5_vl"), None)
+    spec = loading.image_spec(registry.resolve("tiny-qwen2_5_vl"), None)
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     found: dict[str, float] = {}
     print("| side | JPEG images/s | PNG images/s |\n| --- | --- | --- |")
@@ -244,11 +244,11 @@ def write_rows(folder: Path, rows: int) -> Path:
 
 def stand_in_job(manifest: str, out: str) -> None:
     """The job with the stand-in, in a process of its own."""
-    from tokenfocus_ray.backbones import registry
+    from tokenfocus_ray.backbones import loading, registry
     from tokenfocus_ray.distributed.score.job import run_job
     from tokenfocus_ray.distributed.score.pools import Scorer
 
-    spec = registry.image_spec(registry.resolve("tiny-qwen2_5_vl"), 4)
+    spec = loading.image_spec(registry.resolve("tiny-qwen2_5_vl"), 4)
     summary = run_job(
         [manifest], out, [Scorer("stand-in", spec, StandInStage)], {"scorer": "stand-in"},
         images=None, mapping={}, job=JobConfig(commit_rows=1000), overwrite=False,

@@ -17,7 +17,7 @@ from tests.support.scores import random_scores
 from tests.support.standin import PixelStage, run_pixels
 from tests.support.train import small_config, small_data
 from tests.unit.ensemble.test_apply import TWO, fitted
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading
 from tokenfocus_ray.distributed import merge
 from tokenfocus_ray.distributed.score import job as batch
 from tokenfocus_ray.distributed.train.job import train_members
@@ -70,7 +70,7 @@ class FullSpec:
 
 
 def test_a_full_disk_while_preparing(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "image_spec", lambda *_: FullSpec())
+    monkeypatch.setattr(loading, "image_spec", lambda *_: FullSpec())
     assert refusal(manifest) == (OutputError, FULL)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.support.standin import PixelScorer, PixelStage
 from tokenfocus_ray import AlignmentScorer
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.config import JobConfig, ScoringConfig
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.distributed.output import COMMITS
@@ -113,7 +113,7 @@ def write(folder: Path, prompts: list[str]) -> str:
 
 
 def launch(path: str, out: Path, gate: Path, order: Any, **options: Any) -> RunSummary:
-    spec = registry.image_spec(registry.resolve("tiny-qwen2_5_vl"), 4)
+    spec = loading.image_spec(registry.resolve("tiny-qwen2_5_vl"), 4)
     scorers = [
         Scorer("plain", spec, PixelStage),
         Scorer("turned", spec, functools.partial(GatedStage, gate)),

@@ -38,7 +38,7 @@ from tests.support.train import (
     written,
 )
 from tokenfocus_ray import AlignmentScorer
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.cli.app import app
 from tokenfocus_ray.config import StackConfig, TrainConfig
 from tokenfocus_ray.distributed.preflight import (
@@ -427,7 +427,7 @@ class TestData:
             images = str(folder / "images")
         config = small_config(manifest, images=images)
         sources = {BACKBONE: registry.resolve(BACKBONE)}
-        specs = {BACKBONE: registry.image_spec(sources[BACKBONE], 16)}
+        specs = {BACKBONE: loading.image_spec(sources[BACKBONE], 16)}
         opened = read_manifest(config.data, config.images, config.map)
         run = Store.of(tmp_path / "run")
         samples, skipped = prepare_samples(opened, config, sources, specs, run)

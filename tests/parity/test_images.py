@@ -23,7 +23,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
 from tests.support.folders import TINY
 from tests.support.measure import gap
 from tests.support.samples import picture
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.backbones.internvl import InternVL, InternVLImageSpec
 from tokenfocus_ray.backbones.qwen2_5_vl import Qwen25VL, QwenImageSpec
 from tokenfocus_ray.errors import ImageDecodeError
@@ -269,7 +269,7 @@ def test_internvl_plan_equals_family(width: int, height: int, low: int, extra: i
 def test_built_in_folder_is_read_as_the_family_reads_it(name: str) -> None:
     """``preprocessor_config.json`` of a real folder, through both readers."""
     source = registry.resolve(name)
-    spec = registry.image_spec(source)
+    spec = loading.image_spec(source)
     image_HWC = picture(150, 77, seed=5)
     if isinstance(spec, QwenImageSpec):
         theirs = Qwen2VLImageProcessorPil.from_pretrained(Path(source.location))

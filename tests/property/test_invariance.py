@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.support.folders import TINY
 from tests.support.measure import MANY_COUNTS, MANY_SIZES, UNLIMITED, Alone, rows_gap
 from tests.support.samples import labels, make_samples, picture
-from tokenfocus_ray.backbones.base import PreparedImage
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.backbones.packing import PackedBatch
 from tokenfocus_ray.schema import Element
 from tokenfocus_ray.scoring.questions import Part

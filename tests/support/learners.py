@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tests.support.samples import Sample, picture
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.scoring.request import Request
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
@@ -89,7 +89,7 @@ def train_config(name: str, **values: Any) -> TrainConfig:
 def make_learner(config: TrainConfig, n_steps: int = 10, seed: int = 0) -> Learner:
     """A learner of the configuration's one backbone, in float32 on the CPU."""
     (name,) = config.backbones
-    backbone = registry.load(registry.resolve(name), device="cpu", dtype=torch.float32)
+    backbone = loading.load(registry.resolve(name), device="cpu", dtype=torch.float32)
     return Learner(backbone, config, config.scoring(name), n_steps, seed)
 
 

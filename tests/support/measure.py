@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tests.support.folders import LANGUAGE, build, save_adapter
 from tests.support.reference import ExpectedRow, PlainModel
 from tests.support.samples import Sample, make_samples, score
-from tokenfocus_ray.backbones.base import PreparedImage
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.backbones.packing import collate
 from tokenfocus_ray.schema import Element, ScoreRow
 from tokenfocus_ray.scoring.questions import QuestionPacker

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.processes import titled, wait_for
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.config import JobConfig
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.distributed.score.job import RunSummary, run_job
@@ -95,7 +95,7 @@ def run_pixels(
     **options: Any,
 ) -> RunSummary:
     """A job with the stand-in, images at most four tokens large."""
-    spec = registry.image_spec(registry.resolve("tiny-qwen2_5_vl"), 4)
+    spec = loading.image_spec(registry.resolve("tiny-qwen2_5_vl"), 4)
     values: dict[str, Any] = {"overwrite": False, "retry_unscored": False, "say": str, **options}
     return run_job(
         [manifest], out, [Scorer("pixels", spec, stage)], {"scorer": stage.__name__}, images=images,

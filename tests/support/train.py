@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.support.samples import picture
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.synthetic.files import write_benchmark
 from tokenfocus_ray.errors import ImageDecodeError
@@ -191,7 +191,7 @@ def small_learner(config: TrainConfig) -> Learner:
     """A learner on the CPU, in float64; in a process group, a parallel one."""
     (name,) = config.backbones
     limit = config.backbones[name].max_visual_tokens
-    backbone = registry.load(
+    backbone = loading.load(
         registry.resolve(name), device="cpu", dtype=torch.float64, max_visual_tokens=limit
     )
     return Learner(backbone, config, config.scoring(name), N_STEPS, seed=3)

@@ -37,9 +37,29 @@ SAVE_ANEW = (
 )
 
 
-def weights_of(folder: Path) -> Path | None:
-    """The file of an adapter's tensors; safetensors where there are both, as peft does."""
-    return next((folder / n for n in (WEIGHTS, PICKLED) if (folder / n).is_file()), None)
+def weights_of(name: str, folder: Path, shown: str | None = None) -> Path:
+    """The file of an adapter's tensors; safetensors where there are both, as peft does.
+
+    Args:
+        name: Of the member.
+        folder: Local folder.
+        shown: What messages call the folder.
+
+    Raises:
+        AdapterError: there is none.
+    """
+    found = next((folder / n for n in (WEIGHTS, PICKLED) if (folder / n).is_file()), None)
+    if found is None:
+        raise missing_file(name, WEIGHTS, shown or str(folder))
+    return found
+
+
+def missing_file(name: str, file: str, folder: str) -> AdapterError:
+    """What to raise where an adapter's folder is not whole."""
+    return AdapterError(
+        f"adapter {name!r}: {file!r} is missing in {folder!r}; give a folder that peft's "
+        f"save_pretrained wrote"
+    )
 
 
 def renamed(name: str, family: str) -> str:
@@ -65,8 +85,7 @@ def stored_names(name: str, folder: Path) -> list[str]:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = weights_of(folder)
-    assert path is not None
+    path = weights_of(name, folder)
     if path.name == PICKLED:
         return list(_unpickled(name, path))
     try:
@@ -156,8 +175,7 @@ def put_in_form(name: str, folder: str, family: str, copy: Path) -> str:
     """
     from safetensors.torch import load_file, save_file
 
-    path = weights_of(Path(folder))
-    assert path is not None
+    path = weights_of(name, Path(folder))
     keys = {k: _PREFIX + renamed(k.removeprefix(_PREFIX), family) for k in
             stored_names(name, Path(folder))}  # fmt: skip
     is_old = any(old != new for old, new in keys.items())

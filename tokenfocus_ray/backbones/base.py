@@ -1,8 +1,7 @@
 """What all LVLM families share: the seam between scoring and a transformers model.
 
-A family supplies its chat markup, an :class:`ImageSpec` (CPU, numpy and PIL only, so that decoding
-workers never load torch), its vision pass and its position ids. Importing a family's file must not
-import torch.
+A family supplies its chat markup, an image spec (see :mod:`~tokenfocus_ray.backbones.images`), its
+vision pass and its position ids. Importing a family's file must not import torch.
 
 Legend: B sequences, T tokens, A answer positions, V image tokens of all images together, D width.
 """
@@ -14,11 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tokenfocus_ray.backbones.images import ImageSpec, PreparedImage
 from tokenfocus_ray.backbones.markup import ChatMarkup
 from tokenfocus_ray.errors import BackboneError
 
@@ -32,69 +29,13 @@ BASE_MEMBER = "base"
 
 
 @dataclass(frozen=True, slots=True)
-class ImagePlan:
-    """What an image becomes before the vision tower.
-
-    Attributes:
-        width: Width in pixels to resize to.
-        height: Height in pixels to resize to.
-        n_visual_tokens: Image tokens that the language model will see.
-        grid: (rows, columns) of image tokens where positions are two-dimensional.
-    """
-
-    width: int
-    height: int
-    n_visual_tokens: int
-    grid: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedImage:
-    """An image at its final size: the largest thing that crosses from the CPU to the GPU stage.
-
-    Attributes:
-        tiles_NHWC: uint8 RGB tiles; one, except for backbones that cut images into tiles.
-        n_visual_tokens: Image tokens that the language model will see.
-        grid: (rows, columns) of image tokens where positions are two-dimensional.
-        width: Width of the source image in pixels.
-        height: Height of the source image in pixels.
-    """
-
-    tiles_NHWC: NDArray[np.uint8]
-    n_visual_tokens: int
-    grid: tuple[int, int]
-    width: int
-    height: int
-
-
-class ImageSpec(Protocol):
-    """How a backbone wants its images; small, picklable and free of torch."""
-
-    def plan(self, width: int, height: int) -> ImagePlan:
-        """Final size and token count of a source image of this size in pixels.
-
-        Raises:
-            ImageDecodeError: code ``image_aspect_ratio`` when the family cannot take the shape.
-        """
-        ...
-
-    def prepare(self, image_HWC: NDArray[np.uint8]) -> PreparedImage:
-        """Resizes (and tiles) an RGB image."""
-        ...
-
-    def limited(self, max_visual_tokens: int) -> ImageSpec:
-        """The same spec with at most so many image tokens an image."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
     """Where a backbone comes from.
 
     Attributes:
         name: What the user asked for.
         location: Absolute path of a folder, or hub id, to load from.
-        family: Key of the registry.
+        family: ``model_type`` of its ``config.json``.
         revision: Commit of the hub, or a fingerprint of the folder.
     """
 

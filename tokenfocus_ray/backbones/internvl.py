@@ -14,21 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tokenfocus_ray.backbones.base import (
-    Backbone,
+from tokenfocus_ray.backbones.base import Backbone
+from tokenfocus_ray.backbones.images import (
+    BICUBIC,
     ImagePlan,
     ImageSpec,
+    Normalization,
     PreparedImage,
+    rgb_resize,
 )
 from tokenfocus_ray.backbones.markup import ChatMarkup
 from tokenfocus_ray.backbones.preprocessing import (
-    BICUBIC,
-    Normalization,
     UnfollowedError,
     check_processor,
+    normalization,
     positive,
     resampling,
-    rgb_resize,
 )
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class InternVL(Backbone):
             tokens_per_tile=int(per_side) ** 2,
             min_tiles=positive(preprocessor, "min_patches", default.min_tiles),
             max_tiles=positive(preprocessor, "max_patches", default.max_tiles),
-            normalization=Normalization.from_preprocessor(preprocessor),
+            normalization=normalization(preprocessor),
             resample=resampling(preprocessor),
         )
 

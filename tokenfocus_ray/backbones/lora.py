@@ -15,6 +15,7 @@ from tokenfocus_ray.backbones.adapter_files import (
     PICKLED,
     WEIGHTS,
     check_names,
+    missing_file,
     put_in_form,
     same_name,
     stored_names,
@@ -68,13 +69,9 @@ def _copy(name: str, folder: str, target: Path) -> str:
 
 
 def _check_files(name: str, local: Path, folder: str) -> None:
-    there = (local / ADAPTER_CONFIG).is_file(), weights_of(local) is not None
-    for file, found in zip((ADAPTER_CONFIG, WEIGHTS), there, strict=True):
-        if not found:
-            raise AdapterError(
-                f"adapter {name!r}: {file!r} is missing in {folder!r}; give a folder that peft's "
-                f"save_pretrained wrote"
-            )
+    if not (local / ADAPTER_CONFIG).is_file():
+        raise missing_file(name, ADAPTER_CONFIG, folder)
+    weights_of(name, local, folder)
 
 
 def adapter_hash(folder: str) -> str:

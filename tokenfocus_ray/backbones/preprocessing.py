@@ -2,7 +2,7 @@
 
 Keys, and what they are where a file leaves them out, are those of the families' image processors in
 transformers. A null is refused where it matters: versions of transformers took it for the default,
-for false, or for an error. Free of torch, but for the normalisation on a device.
+for false, or for an error.
 """
 
 from __future__ import annotations
@@ -10,18 +10,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-BICUBIC = Image.Resampling.BICUBIC
+from tokenfocus_ray.backbones.images import BICUBIC, Normalization
 
 
 class UnfollowedError(ValueError):
@@ -116,57 +109,21 @@ def resampling(file: Mapping[str, Any]) -> Image.Resampling:
     return Image.Resampling(int(value))
 
 
-def rgb_resize(
-    image_HWC: NDArray[np.uint8], width: int, height: int, resample: Image.Resampling = BICUBIC
-) -> NDArray[np.uint8]:
-    """PIL's resizing, as in the PIL backend of both families' image processors."""
-    if image_HWC.shape[:2] == (height, width):
-        return np.ascontiguousarray(image_HWC)
-    resized = Image.fromarray(image_HWC).resize((width, height), resample)
-    return np.asarray(resized, dtype=np.uint8)
+def normalization(file: Mapping[str, Any]) -> Normalization:
+    """From ``image_mean``, ``image_std``, ``do_normalize``, ``do_rescale``, ``rescale_factor``.
 
-
-@dataclass(frozen=True, slots=True)
-class Normalization:
-    """What becomes of pixel values before the vision tower.
-
-    Attributes:
-        mean: Channel means after the division, CLIP's by default.
-        std: Channel deviations.
-        divisor: What values of 0..255 are divided by first.
+    Raises:
+        UnfollowedError: one of them cannot be followed.
     """
-
-    mean: tuple[float, ...] = field(default=(0.48145466, 0.4578275, 0.40821073))
-    std: tuple[float, ...] = field(default=(0.26862954, 0.26130258, 0.27577711))
-    divisor: float = 255.0
-
-    @classmethod
-    def from_preprocessor(cls, file: Mapping[str, Any]) -> Normalization:
-        """From ``image_mean``, ``image_std``, ``do_normalize``, ``do_rescale``, ``rescale_factor``.
-
-        Raises:
-            UnfollowedError: one of them cannot be followed.
-        """
-        default = cls()
-        mean = _channels(file, "image_mean", default.mean)
-        std = _channels(file, "image_std", default.std)
-        if not flag(file, "do_normalize", True):
-            mean, std = (0.0,) * 3, (1.0,) * 3
-        if not all(std):
-            raise UnfollowedError("image_std", list(std), "a deviation above 0")
-        factor = positive(file, "rescale_factor", 1 / 255)
-        return cls(mean, std, 1 / factor if flag(file, "do_rescale", True) else 1.0)
-
-    def __call__(self, tiles_NHWC: NDArray[np.uint8], device: torch.device) -> Tensor:
-        """uint8 tiles to normalised float32 [N, C, H, W] on a device."""
-        import torch
-
-        # moved as uint8: a quarter of the bytes
-        pixels = torch.tensor(tiles_NHWC, device=device)
-        pixels = pixels.permute(0, 3, 1, 2).to(torch.float32) / self.divisor
-        mean = torch.tensor(self.mean, device=device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=device).view(1, -1, 1, 1)
-        return (pixels - mean) / std
+    default = Normalization()
+    mean = _channels(file, "image_mean", default.mean)
+    std = _channels(file, "image_std", default.std)
+    if not flag(file, "do_normalize", True):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    if not all(std):
+        raise UnfollowedError("image_std", list(std), "a deviation above 0")
+    factor = positive(file, "rescale_factor", 1 / 255)
+    return Normalization(mean, std, 1 / factor if flag(file, "do_rescale", True) else 1.0)
 
 
 def _channels(file: Mapping[str, Any], key: str, default: tuple[float, ...]) -> tuple[float, ...]:

@@ -11,22 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tokenfocus_ray.backbones.base import (
-    Backbone,
+from tokenfocus_ray.backbones.base import Backbone
+from tokenfocus_ray.backbones.images import (
+    BICUBIC,
     ImagePlan,
     ImageSpec,
+    Normalization,
     PreparedImage,
+    rgb_resize,
 )
 from tokenfocus_ray.backbones.markup import ChatMarkup
 from tokenfocus_ray.backbones.preprocessing import (
-    BICUBIC,
-    Normalization,
     UnfollowedError,
     check_processor,
+    normalization,
     positive,
     require,
     resampling,
-    rgb_resize,
 )
 from tokenfocus_ray.errors import ImageDecodeError
 
@@ -195,7 +196,7 @@ class Qwen25VL(Backbone):
             merge=merge,
             min_pixels=low,
             max_pixels=high,
-            normalization=Normalization.from_preprocessor(preprocessor),
+            normalization=normalization(preprocessor),
             resample=resampling(preprocessor),
         )
 

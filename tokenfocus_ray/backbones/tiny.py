@@ -1,7 +1,7 @@
 """Architecture and tokenizer of the built-in tiny backbones, before any training.
 
 They are the transformers classes of their families at about two million parameters, so everything
-that runs on them runs on the real ones. ``pretrain_tiny`` trains and writes them.
+that runs on them runs on the real ones. :mod:`tokenfocus_ray.pretrain.tiny` trains and writes them.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def preprocessor_config(family: str) -> dict[str, Any]:
 
 
 def save(model: Any, tokenizer: Any, family: str, folder: Path) -> None:
-    """Writes a backbone folder that :mod:`~tokenfocus_ray.backbones.registry` loads.
+    """Writes a backbone folder that :mod:`~tokenfocus_ray.backbones.loading` loads.
 
     Args:
         model: From :func:`build_model`.

@@ -7,8 +7,9 @@ import os
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.backbones.base import ImageSpec, Source
+from tokenfocus_ray.backbones import loading, registry
+from tokenfocus_ray.backbones.base import Source
+from tokenfocus_ray.backbones.images import ImageSpec
 from tokenfocus_ray.backbones.lora import (
     adapter_config_hash,
     adapter_hash,
@@ -162,11 +163,11 @@ def check_scorer(config: ScoringConfig, source: Source) -> ImageSpec:
     Raises:
         BackboneError, AdapterError, LevelError: as the actors would.
     """
-    spec = registry.image_spec(source, config.max_visual_tokens)
+    spec = loading.image_spec(source, config.max_visual_tokens)
     with local_adapters(config.adapters) as folders:
         check_adapters(folders, source)
         check_taught(folders, config.backbone, asked(config))
-    _, tokenizer = registry.load_text(source)
+    _, tokenizer = loading.load_text(source)
     context = registry.family_class(source.family).markup.before_answer
     for levels in (config.total_levels, config.element_levels):
         LevelVocabulary.of(levels).token_ids(

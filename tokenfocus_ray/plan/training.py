@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading
 from tokenfocus_ray.backbones.base import Backbone, Source
 from tokenfocus_ray.config import BackboneRun, TrainConfig
 from tokenfocus_ray.datasets.manifest import Columns
@@ -127,7 +127,7 @@ def footprint(config: TrainConfig, run: BackboneRun, source: Source) -> tuple[in
     The estimate adds weights, optimiser and the activations of a full micro-batch; what kernels
     and the vision tower hold for a moment is not in it.
     """
-    backbone = registry.skeleton(source)
+    backbone = loading.skeleton(source)
     attach(backbone, config.lora, 0)
     trained = count(trainable(backbone.model))
     parameters = count(backbone.model.parameters())

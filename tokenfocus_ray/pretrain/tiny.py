@@ -25,7 +25,8 @@ import torch
 from torch.nn import functional
 
 from tokenfocus_ray.backbones import registry, tiny
-from tokenfocus_ray.backbones.base import Backbone, PreparedImage, Source
+from tokenfocus_ray.backbones.base import Backbone, Source
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.backbones.packing import PackedSequence, collate, pack
 from tokenfocus_ray.datasets.synthetic.drawing import render
 from tokenfocus_ray.pretrain.lessons import (

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenfocus_ray.backbones.base import PreparedImage
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.errors import RowError
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.request import Request, unscored

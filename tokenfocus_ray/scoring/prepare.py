@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tokenfocus_ray.backbones.base import ImageSpec
+from tokenfocus_ray.backbones.images import ImageSpec
 from tokenfocus_ray.datasets.asked import as_asked
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.errors import ImageDecodeError, RowError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tokenfocus_ray.backbones.base import Backbone, PreparedImage
+from tokenfocus_ray.backbones.base import Backbone
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.backbones.packing import PackedSequence, pack
 from tokenfocus_ray.errors import PromptError
 from tokenfocus_ray.schema import Element

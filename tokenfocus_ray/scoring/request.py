@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenfocus_ray.backbones.base import PreparedImage
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.errors import PromptError, RowError
 from tokenfocus_ray.schema import Element, ScoreRow, parse_elements
 

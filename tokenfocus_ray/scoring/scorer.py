@@ -17,8 +17,9 @@ from typing import Any, Self
 
 import torch
 
-from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.backbones.base import Backbone, PreparedImage, Source
+from tokenfocus_ray.backbones import loading, registry
+from tokenfocus_ray.backbones.base import Backbone, Source
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.backbones.lora import check_taught, load_adapters, local_adapters
 from tokenfocus_ray.backbones.packing import collate, micro_batches
 from tokenfocus_ray.config import ScoringConfig
@@ -158,8 +159,10 @@ class AlignmentScorer:
             raise ConfigError(f"device {device!r}: {str(error).splitlines()[0]}") from error
         auto = "float32" if device.type == "cpu" else "bfloat16"
         dtype = getattr(torch, auto if config.dtype == "auto" else config.dtype)
-        backbone = registry.load(
-            registry.here(source) if source else registry.resolve(config.backbone, config.revision),
+        backbone = loading.load(
+            registry.on_this_node(source)
+            if source
+            else registry.resolve(config.backbone, config.revision),
             device=device,
             dtype=dtype,
             max_visual_tokens=config.max_visual_tokens,

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tokenfocus_ray.backbones.base import PreparedImage
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.errors import ImageDecodeError, RowError
 from tokenfocus_ray.schema import SCORE_SCHEMA, ScoreRow

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.backbones.base import PreparedImage, Source
+from tokenfocus_ray.backbones import loading
+from tokenfocus_ray.backbones.base import Source
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.errors import RowError
 from tokenfocus_ray.schema import parse_elements
@@ -40,8 +41,8 @@ def unaskable(
     """
     found: dict[int, RowError] = {}
     for name, run in config.backbones.items():
-        backbone = registry.skeleton(sources[name])
-        spec = registry.image_spec(sources[name], run.max_visual_tokens)
+        backbone = loading.skeleton(sources[name])
+        spec = loading.image_spec(sources[name], run.max_visual_tokens)
         packer = AlignmentScorer(backbone, config.scoring(name)).packer
         for row in samples:
             elements = tuple(parse_elements(row["elements"]) or ())

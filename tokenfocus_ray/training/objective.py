@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenfocus_ray.backbones.base import PreparedImage
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.config import LossConfig
 from tokenfocus_ray.errors import RowError
 from tokenfocus_ray.scoring.distribution import Normalization, level_distribution

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tokenfocus_ray.backbones.base import Backbone, PreparedImage
+from tokenfocus_ray.backbones.base import Backbone
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.backbones.packing import PackedBatch
 
 

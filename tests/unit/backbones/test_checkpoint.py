@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.backbones.base import Backbone
 from tokenfocus_ray.errors import BackboneError
 
@@ -30,7 +30,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def load(folder: Path) -> Backbone:
-    return registry.load(registry.resolve(str(folder)), device="cpu", dtype=torch.float32)
+    return loading.load(registry.resolve(str(folder)), device="cpu", dtype=torch.float32)
 
 
 def refusal(folder: Path) -> str:
@@ -288,8 +288,8 @@ def test_checks_need_no_weights(folder: Path) -> None:
     """So a job is refused before an actor is started."""
     (folder / "model.safetensors").unlink()
     source = registry.resolve(str(folder))
-    assert registry.load_config(source).model_type == source.family
+    assert loading.load_config(source).model_type == source.family
     assert AutoConfig.from_pretrained(folder).model_type == source.family
     change_config(folder, {"layer_types": LAYERS})
     with pytest.raises(BackboneError, match=r"text_config\.layer_types"):
-        registry.load_config(source)
+        loading.load_config(source)

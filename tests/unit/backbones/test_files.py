@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers.image_processing_utils import BaseImageProcessor
 
-from tokenfocus_ray.backbones import files, registry
+from tokenfocus_ray.backbones import files, loading, registry
 from tokenfocus_ray.backbones.base import Source
 from tokenfocus_ray.errors import BackboneError
 
@@ -23,11 +23,11 @@ def copy(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_processor_config_of_transformers_5_is_read(copy: Path) -> None:
     """``processor.save_pretrained`` nests what preprocessor_config.json used to hold."""
-    expected = registry.image_spec(registry.resolve(str(copy)))
+    expected = loading.image_spec(registry.resolve(str(copy)))
     nested = json.loads((copy / "preprocessor_config.json").read_text())
     (copy / "preprocessor_config.json").unlink()
     (copy / "processor_config.json").write_text(json.dumps({"image_processor": nested}))
-    assert registry.image_spec(registry.resolve(str(copy))) == expected
+    assert loading.image_spec(registry.resolve(str(copy))) == expected
 
 
 def test_the_nested_image_processor_wins_as_in_transformers(copy: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_nested_image_processor_wins_as_in_transformers(copy: Path) -> None:
 def test_a_folder_that_does_not_say_how_images_are_prepared_is_refused(copy: Path) -> None:
     (copy / "preprocessor_config.json").unlink()
     with pytest.raises(BackboneError) as caught:
-        registry.image_spec(registry.resolve(str(copy)))
+        loading.image_spec(registry.resolve(str(copy)))
     assert str(caught.value) == (
         f"backbone {str(copy)!r} does not say how its images are prepared: {str(copy)!r} has no "
         f"preprocessor_config.json, nor a processor_config.json with an image_processor; copy it "
@@ -64,14 +64,14 @@ def test_a_cached_hub_id_that_does_not_say_it_is_refused(
     monkeypatch.setattr("transformers.utils.hub.cached_file", cached)
     family = json.loads((copy / "config.json").read_text())["model_type"]
     with pytest.raises(BackboneError, match=r"^backbone 'owner/model' does not say how its images"):
-        registry.image_spec(Source("owner/model", "owner/model", family, "0123abcd"))
+        loading.image_spec(Source("owner/model", "owner/model", family, "0123abcd"))
 
 
 def test_a_key_that_is_not_followed_names_backbone_and_file(copy: Path) -> None:
     path = copy / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"do_resize": False}))
     with pytest.raises(BackboneError) as caught:
-        registry.image_spec(registry.resolve(str(copy)))
+        loading.image_spec(registry.resolve(str(copy)))
     assert str(caught.value) == (
         f"backbone {str(copy)!r}: preprocessor_config.json says do_resize = false, but only true "
         f"is followed here; use a checkpoint of the family's usual form, or put the file right if "

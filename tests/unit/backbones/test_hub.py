@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.support.hub import FIRST, SECOND, HubCache
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.backbones.base import Source
 from tokenfocus_ray.errors import BackboneError
 
@@ -86,15 +86,15 @@ def test_a_hub_id_that_is_not_cached_is_refused_offline(
 def test_everything_is_loaded_at_the_commit_that_was_resolved(hub: HubCache) -> None:
     """Weights, shapes, tokenizer and image sizes, though the branch moves in between."""
     source = registry.resolve(NAME)
-    expected = registry.load(registry.resolve(BUILT_IN), device="cpu", dtype=torch.float32)
+    expected = loading.load(registry.resolve(BUILT_IN), device="cpu", dtype=torch.float32)
     hub.point("main", SECOND)
     assert registry.resolve(NAME).revision == SECOND
-    found = registry.load(registry.here(source), device="cpu", dtype=torch.float32)
+    found = loading.load(registry.on_this_node(source), device="cpu", dtype=torch.float32)
     assert torch.equal(found.model.lm_head.weight, expected.model.lm_head.weight)
     assert found.tokenizer.pad_token == expected.tokenizer.pad_token
     assert found.image_spec == expected.image_spec
-    assert registry.skeleton(source).context_length == expected.context_length != 99
-    other = registry.load(registry.resolve(NAME), device="cpu", dtype=torch.float32)
+    assert loading.skeleton(source).context_length == expected.context_length != 99
+    other = loading.load(registry.resolve(NAME), device="cpu", dtype=torch.float32)
     assert not torch.equal(other.model.lm_head.weight, expected.model.lm_head.weight)
 
 
@@ -140,7 +140,7 @@ def test_code_of_a_tokenizer_or_processor_is_refused_before_it_runs(
     path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | own))
     source = registry.resolve(NAME)
     with pytest.raises(BackboneError) as caught:
-        registry.load(source, device="cpu", dtype=torch.float32)
+        loading.load(source, device="cpu", dtype=torch.float32)
     assert str(caught.value) == (
         f"backbone 'owner/model' brings Python code of its own (auto_map in {file}), which is "
         f"never run; take a repository without it, or remove auto_map where that code changes "

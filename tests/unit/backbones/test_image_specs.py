@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tokenfocus_ray.backbones.base import ImageSpec
+from tokenfocus_ray.backbones.images import ImageSpec, Normalization
 from tokenfocus_ray.backbones.internvl import InternVL, InternVLImageSpec
-from tokenfocus_ray.backbones.preprocessing import Normalization, UnfollowedError
+from tokenfocus_ray.backbones.preprocessing import UnfollowedError, normalization
 from tokenfocus_ray.backbones.qwen2_5_vl import Qwen25VL, QwenImageSpec
 from tokenfocus_ray.errors import ImageDecodeError
 
@@ -186,7 +186,7 @@ def test_internvl_reads_its_number_of_tiles() -> None:
 
 def test_normalization_is_that_of_the_file() -> None:
     file = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
-    assert Normalization.from_preprocessor(file) == Normalization((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert normalization(file) == Normalization((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 #: Of Qwen/Qwen2.5-VL-7B-Instruct and OpenGVLab/InternVL3-8B-hf; nulls are the processor's defaults.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.support.folders import LANGUAGE, TINY, build, save_adapter
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.backbones.base import Source
 from tokenfocus_ray.backbones.lora import check_adapters, check_taught, load_adapters
 from tokenfocus_ray.config import ScoringConfig
@@ -136,7 +136,7 @@ def test_a_member_named_like_a_part_of_a_tensor_s_name_is_refused(
     """peft would take tensors of others for its own; with lora_A scores differ in silence."""
     name = TINY[1]
     folder = save_adapter(build(name, tmp_path), tmp_path / "adapter", 1, LANGUAGE)
-    backbone = registry.load(registry.resolve(name), device="cpu", dtype=torch.float32)
+    backbone = loading.load(registry.resolve(name), device="cpu", dtype=torch.float32)
     with pytest.raises(AdapterError) as caught:
         load_adapters(backbone, {"bag0": folder, member: folder})
     assert str(caught.value) == (
@@ -182,7 +182,7 @@ def test_adapter_of_a_built_in_backbone_is_not_looked_up_at_the_hub(
     path = Path(folder) / "adapter_config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"base_model_name_or_path": name}))
-    backbone = registry.load(registry.resolve(name), device="cpu", dtype=torch.float32)
+    backbone = loading.load(registry.resolve(name), device="cpu", dtype=torch.float32)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         load_adapters(backbone, {"bag0": folder})

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from tests.support.folders import write_tokenizer
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.backbones.markup import token_fault
 from tokenfocus_ray.errors import BackboneError
 
@@ -72,14 +72,14 @@ def change(folder: Path, file: str, template: str) -> None:
 
 
 def warned(folder: Path) -> list[str]:
-    with patch.object(registry.logger, "warning") as caught:
-        registry.load_text(registry.resolve(str(folder)))
+    with patch.object(loading.logger, "warning") as caught:
+        loading.load_text(registry.resolve(str(folder)))
     return [text % tuple(values) for text, *values in (call.args for call in caught.call_args_list)]
 
 
 def refusal(folder: Path) -> str:
     with pytest.raises(BackboneError) as caught:
-        registry.load_text(registry.resolve(str(folder)))
+        loading.load_text(registry.resolve(str(folder)))
     return str(caught.value)
 
 
@@ -192,7 +192,7 @@ def test_a_markup_token_that_the_tokenizer_splits_is_refused(folder: Path, token
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     kept = {k: v for k, v in settings.items() if v != token}
     (folder / "tokenizer_config.json").write_text(json.dumps(kept))
-    tokenizer_here = registry.load_tokenizer(registry.resolve(str(folder)))
+    tokenizer_here = loading.load_tokenizer(registry.resolve(str(folder)))
     pieces = tokenizer_here(token, add_special_tokens=False)["input_ids"]
     assert len(pieces) > 1
     assert refusal(folder) == (

@@ -22,7 +22,9 @@ LIGHT = (
     "tokenfocus_ray.schema",
     "tokenfocus_ray.config",
     "tokenfocus_ray.backbones.base",
+    "tokenfocus_ray.backbones.images",
     "tokenfocus_ray.backbones.registry",
+    "tokenfocus_ray.backbones.loading",
     "tokenfocus_ray.backbones.qwen2_5_vl",
     "tokenfocus_ray.backbones.internvl",
     "tokenfocus_ray.scoring.image",
@@ -46,9 +48,9 @@ print(json.dumps({name: brought for name, brought in found.items() if brought}))
 """
 USE_SPECS = """
 import json, sys
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 for name in json.loads(sys.argv[1]):
-    registry.image_spec(registry.resolve(name)).plan(640, 480)
+    loading.image_spec(registry.resolve(name)).plan(640, 480)
 print(json.dumps(sorted({"torch", "transformers", "ray"} & set(sys.modules))))
 """
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.backbones.base import Backbone
 from tokenfocus_ray.errors import BackboneError
 
@@ -94,7 +94,7 @@ def test_config_without_its_vision_part(family: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_resize": True}))
     with pytest.raises(BackboneError, match="vision_config"):
-        registry.image_spec(registry.resolve(str(tmp_path)))
+        loading.image_spec(registry.resolve(str(tmp_path)))
 
 
 def fingerprint(folder: Path) -> str:
@@ -149,7 +149,7 @@ def test_folder_that_does_not_load(damage: str, tmp_path: Path) -> None:
             (folder / "tokenizer.json").unlink()
     source = registry.resolve(str(folder))
     with pytest.raises(BackboneError) as caught:
-        registry.load(source, device="cpu", dtype=torch.float32)
+        loading.load(source, device="cpu", dtype=torch.float32)
     assert str(caught.value).startswith(
         f"backbone {str(folder)!r} cannot be loaded from {str(folder)!r}: "
     )
@@ -164,13 +164,13 @@ def test_a_folder_is_the_same_in_another_process(
     assert (source.name, source.location) == ("backbone", str(folder))
     assert not source.on_hub
     monkeypatch.chdir("/")
-    assert registry.here(source) == source
+    assert registry.on_this_node(source) == source
 
 
 def test_a_built_in_backbone_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The package lies elsewhere on another machine."""
     source = registry.resolve("tiny-internvl")
-    assert registry.here(replace(source, location="/elsewhere/tiny-internvl")) == source
+    assert registry.on_this_node(replace(source, location="/elsewhere/tiny-internvl")) == source
 
 
 def test_a_folder_that_is_other_than_at_the_start_is_refused(
@@ -181,7 +181,7 @@ def test_a_folder_that_is_other_than_at_the_start_is_refused(
     source = registry.resolve(str(folder))
     (folder / "model-00001-of-00002.safetensors").write_bytes(b"ONE")
     with pytest.raises(BackboneError) as caught:
-        registry.here(source)
+        registry.on_this_node(source)
     assert str(caught.value) == (
         f"backbone {str(folder)!r}: folder {str(folder)!r} on the machine 'node7' holds other "
         f"files than where the run was started (fingerprint {fingerprint(folder)}, there "
@@ -189,7 +189,7 @@ def test_a_folder_that_is_other_than_at_the_start_is_refused(
     )
     shutil.rmtree(folder)
     with pytest.raises(BackboneError) as caught:
-        registry.here(source)
+        registry.on_this_node(source)
     assert str(caught.value) == (
         f"backbone {str(folder)!r}: folder {str(folder)!r} is not on the machine 'node7'; put it "
         f"where every node reaches it, or give a hub id"
@@ -212,14 +212,14 @@ def test_only_drivers_resolve_a_name() -> None:
 
 def test_image_spec_below_one_token() -> None:
     with pytest.raises(BackboneError) as caught:
-        registry.image_spec(registry.resolve("tiny-qwen2_5_vl"), 0)
+        loading.image_spec(registry.resolve("tiny-qwen2_5_vl"), 0)
     assert str(caught.value) == "max_visual_tokens must be at least 1, got 0"
 
 
 @pytest.mark.parametrize("name", registry.BUILT_IN)
 def test_image_spec_of_built_in(name: str) -> None:
     """16 tokens of a 112 px square, as both tiny backbones were trained."""
-    plan = registry.image_spec(registry.resolve(name)).plan(224, 224)
+    plan = loading.image_spec(registry.resolve(name)).plan(224, 224)
     assert (plan.width, plan.height, plan.n_visual_tokens) == (112, 112, 16)
 
 
@@ -227,8 +227,8 @@ def test_image_spec_of_built_in(name: str) -> None:
 def test_skeleton_has_the_shapes_of_the_loaded_backbone(name: str) -> None:
     """All on torch's meta device, tied weights once, so that plans can count."""
     source = registry.resolve(name)
-    bare = registry.skeleton(source)
-    loaded = registry.load(source, device="cpu", dtype=torch.float32)
+    bare = loading.skeleton(source)
+    loaded = loading.load(source, device="cpu", dtype=torch.float32)
     assert type(bare) is type(loaded)
     assert {p.device.type for p in bare.model.parameters()} == {"meta"}
     shapes = [{n: p.shape for n, p in b.model.named_parameters()} for b in (bare, loaded)]
@@ -242,7 +242,7 @@ def test_skeleton_needs_no_weights(tmp_path: Path) -> None:
     folder = tmp_path / "backbone"
     shutil.copytree(registry.WEIGHTS / "tiny-qwen2_5_vl", folder)
     (folder / "model.safetensors").unlink()
-    bare = registry.skeleton(registry.resolve(str(folder)))
+    bare = loading.skeleton(registry.resolve(str(folder)))
     assert bare.context_length == 2048
 
 
@@ -257,7 +257,7 @@ def test_skeleton_that_cannot_be_made(damage: str, tmp_path: Path) -> None:
         config["text_config"]["num_attention_heads"] = 7
         (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(BackboneError) as caught:
-        registry.skeleton(registry.resolve(str(folder)))
+        loading.skeleton(registry.resolve(str(folder)))
     assert str(caught.value).startswith(
         f"backbone {str(folder)!r} cannot be loaded from {str(folder)!r}: "
     )

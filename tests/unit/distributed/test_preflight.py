@@ -55,7 +55,7 @@ def test_training_workers_load_the_commit_that_the_driver_resolved(hub: HubCache
     assert config.backbones[hub.name].revision == sources[hub.name].revision == FIRST
     assert config.scoring(hub.name).revision == FIRST
     hub.point("main", SECOND)
-    assert registry.here(sources[hub.name]).revision == FIRST
+    assert registry.on_this_node(sources[hub.name]).revision == FIRST
 
 
 def identity(backbone: str, revision: str | None = None) -> dict[str, Any]:

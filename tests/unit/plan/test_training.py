@@ -8,7 +8,7 @@ import torch
 
 from tests.support.folders import TINY
 from tests.support.learners import train_config
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.errors import ConfigError, OutputError
 from tokenfocus_ray.plan.training import check_space, footprint, plan_members
@@ -39,7 +39,7 @@ SOURCES = {name: registry.resolve(name) for name in TINY}
 
 
 def trained_and_all(name: str, config: TrainConfig) -> tuple[int, int]:
-    backbone = registry.load(SOURCES[name], device="cpu", dtype=torch.float32)
+    backbone = loading.load(SOURCES[name], device="cpu", dtype=torch.float32)
     attach(backbone, config.lora, 0)
     return count(trainable(backbone.model)), count(backbone.model.parameters())
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tokenfocus_ray.backbones import registry, tiny
+from tokenfocus_ray.backbones import loading, registry, tiny
 from tokenfocus_ray.backbones.base import BASE_MEMBER
 from tokenfocus_ray.datasets.synthetic.drawing import render
 from tokenfocus_ray.datasets.synthetic.scenes import Scene, SceneObject
@@ -85,7 +85,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_what_is_written_loads_and_is_small(trained: Path) -> None:
     source = registry.resolve(str(trained))
-    backbone = registry.load(source, device="cpu", dtype=torch.float32)
+    backbone = loading.load(source, device="cpu", dtype=torch.float32)
     assert source.family == trained.name
     assert backbone.members == (BASE_MEMBER,)
     assert (trained / "model.safetensors").stat().st_size < 8_000_000
@@ -93,7 +93,7 @@ def test_what_is_written_loads_and_is_small(trained: Path) -> None:
 
 def test_training_follows_its_seed(trained: Path) -> None:
     again = pretrain(trained.name, steps=(1, 1, 1), seed=1, batch_sizes=(2, 2, 2))
-    stored = registry.load(registry.resolve(str(trained)), device="cpu", dtype=torch.float32)
+    stored = loading.load(registry.resolve(str(trained)), device="cpu", dtype=torch.float32)
     for (name, a), (_, b) in zip(
         again.model.state_dict().items(), stored.model.state_dict().items(), strict=True
     ):
@@ -102,7 +102,7 @@ def test_training_follows_its_seed(trained: Path) -> None:
 
 def test_targets_are_the_tokens_of_the_answers(trained: Path) -> None:
     """The token to predict at each answer position is the one that follows it in the text."""
-    backbone = registry.load(registry.resolve(str(trained)), device="cpu", dtype=torch.float32)
+    backbone = loading.load(registry.resolve(str(trained)), device="cpu", dtype=torch.float32)
     rng = np.random.default_rng(5)
     spec, scene = random_scene(rng)
     prefix, pairs = random_prefix(spec, rng), lesson(spec, scene, CLAIM_KINDS, True, rng)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tokenfocus_ray.backbones.base import PreparedImage
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.scoring.answers import Answers
 from tokenfocus_ray.scoring.request import Request
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tokenfocus_ray.backbones.base import PreparedImage
+from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.errors import ImageDecodeError, PromptError
 from tokenfocus_ray.schema import Element
 from tokenfocus_ray.scoring.request import Request, read_elements, unscored

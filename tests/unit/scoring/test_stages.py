@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.datasets.manifest import find_columns
 from tokenfocus_ray.distributed.score.finish import finish
@@ -24,7 +24,7 @@ from tokenfocus_ray.scoring.stage import ScoreStage
 from tokenfocus_ray.scoring.wire import ID, PREPARED, prepared_column, rows_to_table, with_errors
 
 CONFIG = ScoringConfig(backbone="tiny-qwen2_5_vl")
-SPEC = registry.image_spec(registry.resolve(CONFIG.backbone))
+SPEC = loading.image_spec(registry.resolve(CONFIG.backbone))
 PROMPT = "one red circle on snow"
 _RNG = np.random.default_rng(0)
 PIXELS = [_RNG.integers(0, 256, size=(48, 64, 3), dtype=np.uint8) for _ in range(3)]
@@ -401,7 +401,7 @@ def test_prepare_stage_survives_pickling(images: Path) -> None:
 
 def test_one_picture_for_several_backbones() -> None:
     """Read once, prepared for each; what one cannot take says nothing about the other."""
-    other = registry.image_spec(registry.resolve("tiny-internvl"))
+    other = loading.image_spec(registry.resolve("tiny-internvl"))
     table = pa.table(
         {"prompt": [PROMPT] * 2, "image": [png(), png(np.zeros((1, 201, 3), np.uint8))]}
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.support.folders import TINY
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.backbones.base import Backbone
 
 
@@ -16,4 +16,4 @@ def _one_thread() -> None:
 @pytest.fixture(params=TINY)
 def bare(request: pytest.FixtureRequest) -> Backbone:
     """A backbone without weights, for what depends on shapes and names only."""
-    return registry.skeleton(registry.resolve(request.param))
+    return loading.skeleton(registry.resolve(request.param))

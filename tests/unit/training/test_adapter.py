@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.support.folders import TINY
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.backbones.base import Backbone, Source
 from tokenfocus_ray.config import LoraOptions
 from tokenfocus_ray.errors import ConfigError
@@ -33,7 +33,7 @@ SEEN = {
 
 
 def load(name: str) -> Backbone:
-    return registry.load(registry.resolve(name), device="cpu", dtype=torch.float32)
+    return loading.load(registry.resolve(name), device="cpu", dtype=torch.float32)
 
 
 def adapted(backbone: Backbone) -> tuple[set[str], set[str]]:
@@ -152,7 +152,7 @@ def test_trained_decoder_of_a_hub_model_keeps_how_images_are_cut(
     files = ("processor_config.json", "preprocessor_config.json")
     assert asked == [("owner/model", file, "0123abcd") for file in files]
     member = registry.resolve(str(tmp_path / "member"))
-    assert registry.image_spec(member) == backbone.image_spec
+    assert loading.image_spec(member) == backbone.image_spec
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -168,4 +168,4 @@ def test_trained_decoder_keeps_how_images_are_cut_from_processor_config(
     backbone = load(str(folder))
     save(backbone, tmp_path / "member", {})
     member = registry.resolve(str(tmp_path / "member"))
-    assert registry.image_spec(member) == backbone.image_spec
+    assert loading.image_spec(member) == backbone.image_spec

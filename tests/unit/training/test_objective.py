@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.support.samples import labels, picture
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.backbones.base import Backbone
 from tokenfocus_ray.config import LossConfig
 from tokenfocus_ray.errors import ImageDecodeError, PromptError
@@ -31,7 +31,7 @@ END = (2, 77)
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return registry.skeleton(registry.resolve("tiny-qwen2_5_vl"))
+    return loading.skeleton(registry.resolve("tiny-qwen2_5_vl"))
 
 
 def make(backbone: Backbone, **loss: Any) -> Objective:

@@ -21,7 +21,7 @@ from tests.support.learners import (
     train_config,
 )
 from tests.support.reference import distribution
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.config import LossConfig
 from tokenfocus_ray.scoring.distribution import Normalization, level_distribution
 from tokenfocus_ray.training.learner import Learner
@@ -97,7 +97,7 @@ def in_bfloat16(weights: torch.dtype = torch.float32) -> Learner:
     """A learner that computes in bfloat16, as on a GPU by default."""
     learner = make_learner(train_config(TINIEST))
     if weights == torch.bfloat16:
-        backbone = registry.load(registry.resolve(TINIEST), device="cpu", dtype=weights)
+        backbone = loading.load(registry.resolve(TINIEST), device="cpu", dtype=weights)
         config = learner.config
         learner = Learner(backbone, config, config.scoring(TINIEST), 10, 0, weights)
     learner._low = torch.bfloat16

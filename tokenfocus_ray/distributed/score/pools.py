@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tokenfocus_ray.backbones.base import ImageSpec
+from tokenfocus_ray.backbones.images import ImageSpec
 from tokenfocus_ray.config import JobConfig, PoolConfig
 from tokenfocus_ray.distributed.score.pipeline import COMMIT_CPUS, PREPARE_CPUS, READ_CPUS
 from tokenfocus_ray.errors import ConfigError, did_you_mean

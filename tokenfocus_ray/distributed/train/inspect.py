@@ -15,7 +15,8 @@ import ray
 import ray.data
 import ray.train
 
-from tokenfocus_ray.backbones.base import ImageSpec, Source
+from tokenfocus_ray.backbones.base import Source
+from tokenfocus_ray.backbones.images import ImageSpec
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.asked import as_asked
 from tokenfocus_ray.datasets.manifest import Columns

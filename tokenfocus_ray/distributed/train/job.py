@@ -23,7 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokenfocus_ray.backbones import registry
-from tokenfocus_ray.backbones.base import ImageSpec, Source
+from tokenfocus_ray.backbones.base import Source
+from tokenfocus_ray.backbones.images import ImageSpec
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.distributed.lease import Lease, hold, refuse_if_held
 from tokenfocus_ray.distributed.output import JOB, check_identity, check_outside, place

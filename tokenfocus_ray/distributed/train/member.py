@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from ray.train.torch import get_device
 
-from tokenfocus_ray.backbones import registry
+from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.distributed.train.member_job import (
     ADAPTER,
     HELD_OUT_FILE,
@@ -93,8 +93,8 @@ class _Run:
         dtype = torch.bfloat16 if low and whole else torch.float32
         # a sharded one is loaded whole where there is room for it
         sharded = options.strategy == "fsdp" and self.workers > 1
-        self.backbone = registry.load(
-            registry.here(job.source),
+        self.backbone = loading.load(
+            registry.on_this_node(job.source),
             device="cpu" if sharded else device,
             dtype=dtype,
             max_visual_tokens=options.max_visual_tokens,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tokenfocus_ray.backbones.base import ImageSpec, Source
+from tokenfocus_ray.backbones.base import Source
+from tokenfocus_ray.backbones.images import ImageSpec
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.training.bags import Bag

@@ -17,7 +17,7 @@ import ray
 import ray.data
 import ray.train
 
-from tokenfocus_ray.backbones.base import ImageSpec
+from tokenfocus_ray.backbones.images import ImageSpec
 from tokenfocus_ray.distributed.ray_errors import carry_errors
 from tokenfocus_ray.scoring.prepare import PrepareStage
 from tokenfocus_ray.storage import Store
