@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from tokenfocus_ray import StackConfig
     from tokenfocus_ray.ensemble.judge import StackReport
+    from tokenfocus_ray.progress import Progress
 
 
 def stack(
@@ -89,19 +90,19 @@ def fit_and_print(
         **given: More of its arguments.
     """
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress as Bar
 
     from tokenfocus_ray import fit_ensemble
 
-    with Progress(transient=True) as bar:
+    with Bar(transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def progress(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(f"{stage}: folds", total=None)
-            bar.update(tasks[stage], completed=done, total=total)
+        def watch(progress: Progress) -> None:
+            if progress.part not in tasks:
+                tasks[progress.part] = bar.add_task(f"{progress.part}: folds", total=None)
+            bar.update(tasks[progress.part], completed=progress.done, total=progress.total)
 
-        fitted = fit_ensemble(scores, labels, table, config=config, progress=progress, **given)
+        fitted = fit_ensemble(scores, labels, table, config=config, progress=watch, **given)
     console = Console()
     print_report(console, fitted.total, "rows")
     if fitted.elements is not None:

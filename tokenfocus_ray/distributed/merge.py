@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,11 +34,12 @@ from tokenfocus_ray.distributed.output import (
     place,
 )
 from tokenfocus_ray.distributed.ray_errors import carry_errors, own_errors
-from tokenfocus_ray.distributed.score.launch import SAY_SECONDS
+from tokenfocus_ray.distributed.score.progress import Pace
 from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.ensemble.apply import merge
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.progress import Progress, Watch, every_line
 from tokenfocus_ray.say import Say
 from tokenfocus_ray.storage import Store
 
@@ -112,7 +114,12 @@ class MergeParts:
 
 
 def merge_scores(
-    scores: Sequence[str], out: str, ensemble: Ensemble | str, *, say: Say = print
+    scores: Sequence[str],
+    out: str,
+    ensemble: Ensemble | str,
+    *,
+    say: Say = print,
+    progress: Watch | None = None,
 ) -> MergeSummary:
     """Applies an ensemble to tables of scores; launched again, to what is left of them.
 
@@ -121,7 +128,8 @@ def merge_scores(
             one table of any kind. Parquet, ``.csv``, ``.tsv`` or ``.jsonl``; local or ``s3://``.
         out: Folder for the Parquet files, local or ``s3://``; every node must reach it.
         ensemble: What to apply, or its folder.
-        say: Takes lines of progress.
+        say: Takes lines of what happens.
+        progress: Is told where the job stands, at each part; None: ``say`` takes lines of it.
 
     Raises:
         ManifestError: a table cannot be read, lacks columns, or has other rows than the first.
@@ -165,7 +173,8 @@ def merge_scores(
                 if len(todo) < len(parts):
                     say(f"{len(parts) - len(todo):,} of {len(parts):,} parts are there already")
                 with ray_session():
-                    _run(MergeParts(bundle, tables, lease, PART_ROWS), todo, say)
+                    watch = progress or every_line(say, _line_of)
+                    _run(MergeParts(bundle, tables, lease, PART_ROWS), todo, n_rows, watch)
             lease.confirm()
             store.sweep()
     rows, scored = _count(store)
@@ -182,22 +191,32 @@ def _missing(store: Store, parts: Sequence[int]) -> list[int]:
     return [part for part in parts if part_name(part) not in done]
 
 
-def _run(make: Any, todo: Sequence[int], say: Say) -> None:
+def _run(make: Any, todo: Sequence[int], n_rows: int, watch: Watch) -> None:
     blocks: list[Any] = [pa.table({"part": [part]}) for part in todo]
     dataset = ray.data.from_arrow(blocks).map_batches(
         make, batch_size=1, batch_format="pyarrow", num_cpus=1
     )
     dataset.context.enable_progress_bars = False
     carry_errors(dataset)
-    started = said = time.monotonic()
-    rows = 0
+    there = n_rows - sum(min(PART_ROWS, n_rows - part * PART_ROWS) for part in todo)
+    pace = Pace(1)
     batches: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     with own_errors():
+        watch(_progress(pace, there, n_rows))
         for batch in batches:
-            rows += sum(batch["rows"].to_pylist())
-            if time.monotonic() - said > SAY_SECONDS:
-                said = time.monotonic()
-                say(f"{rows:,} rows in this launch, {rows / (said - started):,.0f} rows/s")
+            pace.count(Counter(rows=sum(batch["rows"].to_pylist())))
+            watch(_progress(pace, there, n_rows))
+
+
+def _progress(pace: Pace, there: int, n_rows: int) -> Progress:
+    new, rate = pace.codes.total(), pace.steady()
+    eta = None if rate is None else (n_rows - there - new) / rate
+    return Progress("merging", there + new, n_rows, new=new, rate=rate, eta=eta)
+
+
+def _line_of(progress: Progress) -> str:
+    rate = "" if progress.rate is None else f", {progress.rate:,.0f} rows/s"
+    return f"{progress.new:,} rows in this launch{rate}"
 
 
 def _count(store: Store) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from tokenfocus_ray.ensemble.stack_table import read_stack_table
 from tokenfocus_ray.ensemble.stored import Broken, check_backbones
 from tokenfocus_ray.errors import ConfigError, ManifestError, shown
 from tokenfocus_ray.evaluation.labels import read_labels, read_labels_table, scale_of
+from tokenfocus_ray.progress import Progress, Watch, unwatched
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.tables.members import Members, text_metadata
 from tokenfocus_ray.tables.parquet import read_parquet
@@ -88,7 +89,7 @@ def fit_ensemble(
     features: Sequence[str] = (),
     group: str | None = None,
     config: StackConfig | None = None,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Watch = unwatched,
 ) -> FittedEnsemble:
     """Learns from human labels how to make one score of many.
 
@@ -101,7 +102,7 @@ def fit_ensemble(
         features: Likewise.
         group: Likewise.
         config: How a stacker is chosen and judged; None: the defaults.
-        progress: Told what is fitted, and how many of how many folds are done.
+        progress: Is told where it stands, at each fold.
 
     Raises:
         ConfigError: neither scores with labels nor a table with a target are given, or both.
@@ -121,14 +122,18 @@ def fit_ensemble(
         given.total, target=given.target, features=features or given.features, group=given.group,
         label_range=config.label_range, where=given.where,
     )  # fmt: skip
-    total, report = fit_calibrated(found, config, partial(progress, "total"))
-    elements, element_report, reason = _fit_elements(given, config, partial(progress, "elements"))
+    total, report = fit_calibrated(found, config, partial(_folds, progress, "total"))
+    elements, element_report, reason = _fit_elements(given, config, progress)
     ensemble = Ensemble(total, elements, given.backbones)
     return FittedEnsemble(ensemble, report, element_report, reason)
 
 
+def _folds(watch: Watch, part: str, done: int, total: int) -> None:
+    watch(Progress("stacking", done, total, "folds", part, new=done))
+
+
 def _fit_elements(
-    given: StackInput, config: StackConfig, progress: Callable[[int, int], None]
+    given: StackInput, config: StackConfig, progress: Watch
 ) -> tuple[CalibratedStack | None, StackReport | None, str | None]:
     """Elements likewise; none where they have no labels, or too little to learn from."""
     if given.elements is None or not given.elements.num_rows:
@@ -138,7 +143,8 @@ def _fit_elements(
             given.elements, target=given.target, features=["e_*"], group=given.group,
             label_range=(0.0, 1.0), where=f"{given.where}: elements", min_features=1,
         )  # fmt: skip
-        return (*fit_calibrated(found, config, progress, elements=True), None)
+        folds = partial(_folds, progress, "elements")
+        return (*fit_calibrated(found, config, folds, elements=True), None)
     except ManifestError as error:
         return None, None, str(error)
 

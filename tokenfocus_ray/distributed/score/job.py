@@ -41,9 +41,11 @@ from tokenfocus_ray.distributed.score.commits import JOB_FILE, RUN_FILE
 from tokenfocus_ray.distributed.score.launch import BatchRun
 from tokenfocus_ray.distributed.score.ledger import Ledger
 from tokenfocus_ray.distributed.score.pools import Scorer, check_budget
+from tokenfocus_ray.distributed.score.progress import line_of
 from tokenfocus_ray.distributed.score.reopen import reopen
 from tokenfocus_ray.distributed.session import cluster_gpus, ray_session
 from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.progress import Watch, every_line
 from tokenfocus_ray.say import Say
 from tokenfocus_ray.scoring.stage import ScoreStage
 from tokenfocus_ray.storage import Store
@@ -97,6 +99,7 @@ def score_manifest(
     overwrite: bool = False,
     retry_unscored: bool = False,
     say: Say = print,
+    progress: Watch | None = None,
 ) -> RunSummary:
     """Scores every row of some manifests; launched again, what is left of them.
 
@@ -115,7 +118,8 @@ def score_manifest(
             :func:`~tokenfocus_ray.ensemble.apply.merge`.
         overwrite: Whether to delete an earlier job's scores in ``out``.
         retry_unscored: Whether to score rows again whose image a store did not hand out.
-        say: Takes lines of progress.
+        say: Takes lines of what happens.
+        progress: Is told where the job stands, at each piece; None: ``say`` takes lines of it.
 
     Raises:
         ManifestError: a manifest cannot be read or lacks columns.
@@ -155,7 +159,7 @@ def score_manifest(
         out, scorers, identity, images=images, images_only=images_only, mapping=mapping or {},
         job=job or JobConfig(), text=TextOptions(encoding, quotes), ensemble=ensemble,
         features=made, overwrite=overwrite,
-        retry_unscored=retry_unscored, say=say,
+        retry_unscored=retry_unscored, say=say, progress=progress,
     )  # fmt: skip
 
 
@@ -175,6 +179,7 @@ def run_job(
     overwrite: bool,
     retry_unscored: bool,
     say: Say,
+    progress: Watch | None = None,
 ) -> RunSummary:
     """:func:`score_manifest` with scorers of the caller's.
 
@@ -193,6 +198,7 @@ def run_job(
         overwrite: Likewise.
         retry_unscored: Likewise.
         say: Likewise.
+        progress: Likewise.
     """
     started = time.monotonic()
     store = place(out)
@@ -234,7 +240,8 @@ def run_job(
                     ledger = Ledger(store, source.units)
                 else:
                     say(ledger.there(job.commit_rows))
-                run = BatchRun(lease, source, scorers, job, ledger, say, ensemble)
+                watch = progress or every_line(say, line_of)
+                run = BatchRun(lease, source, scorers, job, ledger, say, ensemble, watch)
                 run.finish()
                 launch = run.record()
             lease.confirm()

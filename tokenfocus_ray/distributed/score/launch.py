@@ -26,11 +26,12 @@ from tokenfocus_ray.distributed.score.ledger import Ledger
 from tokenfocus_ray.distributed.score.pieces import unit_table
 from tokenfocus_ray.distributed.score.pipeline import COMMIT_CPUS, ScorePool, piece_pipeline
 from tokenfocus_ray.distributed.score.pools import Scorer, fewest_workers, passes
-from tokenfocus_ray.distributed.score.progress import Pace
+from tokenfocus_ray.distributed.score.progress import Pace, progress_of
 from tokenfocus_ray.distributed.score.publish import publish
 from tokenfocus_ray.distributed.score.tasks import CommitPieces, PreparePieces, ReadPieces
 from tokenfocus_ray.distributed.session import cluster_gpus
 from tokenfocus_ray.errors import JobError
+from tokenfocus_ray.progress import Watch, unwatched
 from tokenfocus_ray.say import Say
 from tokenfocus_ray.scoring.prepare import PrepareStage
 
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 #: Launches of the pipeline in a row that may end without a single piece committed.
 FRUITLESS = 2
-#: Seconds between lines of progress.
-SAY_SECONDS = 10.0
 
 #: What befalls a process or a machine, rather than the code that runs in it.
 _SYSTEM = (
@@ -61,8 +60,9 @@ class BatchRun:
         scorers: The backbones.
         job: Workers and pace.
         ledger: What is done.
-        say: Takes lines of progress.
+        say: Takes lines of what happens.
         ensemble: What makes one score of the members', if anything.
+        watch: Is told where the launch stands, at each piece.
     """
 
     def __init__(
@@ -74,18 +74,21 @@ class BatchRun:
         ledger: Ledger,
         say: Say,
         ensemble: Ensemble | None = None,
+        watch: Watch = unwatched,
     ) -> None:
         self._ensemble = ensemble
         self._lease, self._source, self._scorers = lease, source, tuple(scorers)
-        self._job, self._ledger, self._say = job, ledger, say
+        self._job, self._ledger, self._say, self._watch = job, ledger, say, watch
         self._publishing: dict[Any, int] = {}
         self._codes: Counter[str] = Counter()
         self._passed: Counter[str] = Counter()
         self._seconds: Counter[str] = Counter()
         self._workers: dict[str, int] = {}
-        self._started = self._said = time.monotonic()
+        self._started = time.monotonic()
         self._pieces = 0
         self._paces: dict[range, Pace] = {}
+        self._sizes: dict[int, int] = {}
+        self._left = 0
 
     def finish(self) -> None:
         """Scores what is left and publishes it.
@@ -131,12 +134,18 @@ class BatchRun:
         """Some of the backbones over all that they have not scored."""
         ledger = self._ledger
         stop = None if run.stop == len(self._scorers) else run.stop
-        units = [unit_table(u, ledger.states[u.number], stop) for u in ledger.pending(stop)]
+        pending = ledger.pending(stop)
+        units = [unit_table(u, ledger.states[u.number], stop) for u in pending]
         if not units:
             return
+        self._sizes = {u.number: u.n_rows or 0 for u in pending}
+        pieces = ((u.number, n) for u in pending for n in ledger.states[u.number].done(stop))
+        self._left = sum(self._sizes.values()) - sum(self._rows(*piece) for piece in pieces)
         attempts: Any = Attempts
         attempts = attempts.remote()
         dataset = self._pipeline(run, units, attempts)
+        self._paces.setdefault(run, Pace(sum(self._workers[self._scorers[i].name] for i in run)))
+        self._tell(run)
         context = dataset.context
         context.target_max_block_size = 1  # one piece a block
         carry_errors(dataset)
@@ -194,7 +203,8 @@ class BatchRun:
         piece = Piece(row["unit"], row["piece"], row["last"])
         self._pieces += 1
         codes: Counter[str] = Counter(json.loads(row["codes"]))
-        self._paces.setdefault(run, Pace(time.monotonic(), row["n_rows"])).count(codes)
+        self._paces[run].count(codes)
+        self._left -= self._rows(piece.unit, piece.number)
         self._seconds.update({n: row[f"{n}_s"] for n in ("read", "prepare", "commit")})
         for i, seconds in zip(run, row["score_s"], strict=True):
             self._seconds[f"score {self._scorers[i].name}"] += seconds
@@ -204,33 +214,16 @@ class BatchRun:
             self._passed.update(json.loads(row["passed_over"]))
         else:
             self._ledger.note_scored(replace(piece, scored=run.stop))
-        if time.monotonic() - self._said > SAY_SECONDS:
-            self._said = time.monotonic()
-            self._say(self._progress(run))
+        self._tell(run)
 
-    def _progress(self, run: range) -> str:
-        codes = self._paces[run].codes
-        rows = codes.total()
-        rate = self._paces[run].rate() or rows / (time.monotonic() - self._started)
-        images = rows - sum(n for c, n in codes.items() if c.startswith("image_"))
-        per_s = rate * images / rows if rows else 0.0
-        text = f"{rows:,} rows in this launch, {rate:.1f} rows/s, {per_s:.1f} images/s"
-        if len(run) < len(self._scorers):
-            text = f"{self._scorers[run.start].name}: {text}"
-        total = self._source.n_rows
-        if total is not None:
-            left = self._left(run)
-            text += f", {left:,} of {total:,} left, about {left / rate / 60:.1f} min"
-        bad = ", ".join(f"{c} {n}" for c, n in sorted(codes.items()) if c != "ok")
-        return text + (f"; unscored: {bad}" if bad else "")
+    def _tell(self, run: range) -> None:
+        part = self._scorers[run.start].name if len(run) < len(self._scorers) else ""
+        self._watch(progress_of(self._paces[run], self._source.n_rows, self._left, part))
 
-    def _left(self, run: range) -> int:
-        rows = 0
-        stop = None if run.stop == len(self._scorers) else run.stop
-        for unit in self._ledger.pending(stop):
-            done = len(self._ledger.states[unit.number].done(stop)) * self._job.commit_rows
-            rows += max(0, (unit.n_rows or 0) - done)
-        return rows
+    def _rows(self, unit: int, piece: int) -> int:
+        """Rows of a piece, whether or not all of them are to be scored; 0 of a tar shard's."""
+        rows = self._job.commit_rows
+        return max(0, min(rows, self._sizes[unit] - piece * rows))
 
     def _publish_ready(self) -> bool:
         """Starts writing the next part, one at a time: each holds all its rows in memory."""

@@ -17,13 +17,14 @@ from tokenfocus_ray.distributed.train.member_job import (
     METRICS_FILE,
     MemberJob,
 )
+from tokenfocus_ray.distributed.train.progress import Standings
 from tokenfocus_ray.distributed.train.stream import (
     DATA_CPUS,
 )
 from tokenfocus_ray.distributed.train.worker import train_worker
 from tokenfocus_ray.errors import ConfigError, OutputError
+from tokenfocus_ray.progress import Watch, unwatched
 from tokenfocus_ray.say import Say
-from tokenfocus_ray.training.validation import CRITERIA
 
 if TYPE_CHECKING:
     pass  # needs torch, which only a plan does
@@ -67,7 +68,10 @@ def check_resources(config: TrainConfig) -> None:
 class Fleet:
     """Starts members while there is room, and says how they go."""
 
-    def __init__(self, jobs: list[MemberJob], base: str, lease: Lease, say: Say) -> None:
+    def __init__(
+        self, jobs: list[MemberJob], base: str, lease: Lease, say: Say, watch: Watch = unwatched
+    ) -> None:
+        self._standings = Standings(jobs, watch)
         self._jobs, self._base, self._lease, self._say = jobs, base, lease, say
         self._cluster = ray.cluster_resources()
         self._active: dict[Any, MemberJob] = {}
@@ -79,6 +83,7 @@ class Fleet:
         for job in self._jobs:
             if job.folder.exists(MEMBER_FILE):
                 self._say(f"{job.name}: finished before, left as it is")
+                self._end(job)
             else:
                 waiting.append(job)
         failed: dict[str, Exception] = {}
@@ -88,16 +93,19 @@ class Fleet:
                 job = waiting.pop(0)
                 self._say(f"{job.name}: starts, {job.schedule.n_steps} steps at the most")
                 self._active[_fit_member.remote(job, self._base)] = job
+                self._seen[job.name] = max((r["step"] for r in _records(job)), default=0)
+                self._standings.enter(job.name, "running", self._seen[job.name])
             done, _ = ray.wait(list(self._active), timeout=WATCH_SECONDS)
             self._watch()
             for ref in done:
                 job = self._active.pop(ref)
                 try:
                     ray.get(ref)
-                    self._say(f"{job.name}: {_result_line(job.folder.read_json(MEMBER_FILE))}")
+                    self._say(f"{job.name}: {_result_line(self._end(job))}")
                 except Exception as error:
                     failed[job.name] = error
                     self._say(f"{job.name}: failed: {in_words(error)}")
+                    self._standings.enter(job.name, "failed")
         return failed
 
     def _confirm(self) -> None:
@@ -124,30 +132,25 @@ class Fleet:
 
     def _watch(self) -> None:
         for job in self._active.values():
-            try:
-                lines = job.folder.read_bytes(METRICS_FILE).decode().splitlines()
-            except (OSError, OutputError):
-                continue
-            records = [json.loads(line) for line in lines]
-            new = [r for r in records if r["step"] > self._seen.get(job.name, 0)]
-            if not new:
-                continue
-            # each epoch's end, else the latest step
-            shown = [r for r in new if "validation_srcc" in r] or new[-1:]
-            for record in shown:
-                self._say(f"{job.name}: {_progress_line(record, job)}")
-            self._seen[job.name] = records[-1]["step"]
+            new = [r for r in _records(job) if r["step"] > self._seen[job.name]]
+            if new:
+                self._standings.note(job.name, new, job.choice.criterion)
+                self._seen[job.name] = new[-1]["step"]
+
+    def _end(self, job: MemberJob) -> dict[str, Any]:
+        """What a finished member left."""
+        member = job.folder.read_record(MEMBER_FILE)
+        self._standings.enter(job.name, "finished", member["steps"])
+        return member
 
 
-def _progress_line(record: Mapping[str, Any], job: MemberJob) -> str:
-    pace = record["seconds"] / record["step"]
-    left = pace * (job.schedule.n_steps - record["step"])
-    text = f"step {record['step']}/{job.schedule.n_steps} loss {record['loss']:.3f}"
-    criterion = job.choice.criterion
-    value = record.get(f"validation_{criterion}")
-    if value is not None:
-        text += f" validation {CRITERIA[criterion]} {value:.3f}"
-    return f"{text} {pace:.2f} s a step, at most {left / 60:.1f} min left"
+def _records(job: MemberJob) -> list[dict[str, Any]]:
+    """A member's metrics so far."""
+    try:
+        lines = job.folder.read_bytes(METRICS_FILE).decode().splitlines()
+    except (OSError, OutputError):
+        return []
+    return [json.loads(line) for line in lines]
 
 
 def _result_line(member: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ from tokenfocus_ray.distributed.train.stream import (
     in_chunks,
 )
 from tokenfocus_ray.errors import ManifestError, RowError
+from tokenfocus_ray.progress import Progress, Watch, unwatched
 from tokenfocus_ray.scoring.fetch import fetch
 from tokenfocus_ray.scoring.image import decode
 from tokenfocus_ray.storage import Store
@@ -104,6 +105,7 @@ def prepare_samples(
     sources: Mapping[str, Source],
     specs: Mapping[str, ImageSpec],
     store: Store,
+    watch: Watch = unwatched,
 ) -> tuple[pa.Table, pa.Table]:
     """The samples, every image decoded once and every prompt fit to ask; written to the run.
 
@@ -113,6 +115,7 @@ def prepare_samples(
         sources: What each backbone was resolved to.
         specs: How each wants its images.
         store: The run's folder.
+        watch: Is told how many images have been looked at.
 
     Returns:
         Samples and rows left out, see :mod:`~tokenfocus_ray.training.samples`.
@@ -134,9 +137,8 @@ def prepare_samples(
         manifest.columns, tuple(specs.values()), manifest.base, store.child("images")
     )
     dataset = _with_images(manifest, samples, inspect)
-    carry_errors(dataset)
-    with own_errors():
-        seen = {row["row"]: row for row in dataset.take_all()}
+    total = (samples if manifest.columns.image is None else manifest.table).num_rows
+    seen = {row["row"]: row for row in _looked_at(dataset, total, watch)}
     decoded = [row for row in samples.to_pylist() if seen[row["row"]]["code"] is None]
     sizes = {r["row"]: (seen[r["row"]]["width"], seen[r["row"]]["height"]) for r in decoded}
     for number, error in unaskable(config, sources, decoded, sizes).items():
@@ -167,6 +169,20 @@ def prepare_samples(
         pq.write_table(table, sink)
         store.write_bytes(name, sink.getvalue().to_pybytes())
     return samples, skipped
+
+
+def _looked_at(dataset: ray.data.Dataset, total: int, watch: Watch) -> Iterator[dict[str, Any]]:
+    """The rows of a data set, as they come."""
+    carry_errors(dataset)
+    dataset.context.enable_progress_bars = False
+    batches: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+    done = 0
+    with own_errors():
+        watch(Progress("looking at the images", 0, total, "images"))
+        for batch in batches:
+            yield from batch.to_pylist()
+            done += batch.num_rows
+            watch(Progress("looking at the images", done, total, "images"))
 
 
 def _with_images(manifest: Manifest, samples: pa.Table, inspect: _Inspect) -> ray.data.Dataset:

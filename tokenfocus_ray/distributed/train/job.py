@@ -42,12 +42,14 @@ from tokenfocus_ray.distributed.train.member_job import (
     MEMBER_FILE,
     MemberJob,
 )
+from tokenfocus_ray.distributed.train.progress import every_record
 from tokenfocus_ray.distributed.train.stream import (
     SAMPLES_FILE,
     SKIPPED_FILE,
     read_samples,
 )
 from tokenfocus_ray.errors import ConfigError, TrainingError
+from tokenfocus_ray.progress import Watch
 from tokenfocus_ray.say import Say
 from tokenfocus_ray.schema import backbone_label
 from tokenfocus_ray.storage import Store
@@ -108,13 +110,17 @@ def plan_training(config: TrainConfig) -> TrainingPlan:
     return plan_members(config, sources, manifest.table, manifest.columns, manifest.path)
 
 
-def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSummary:
+def train_members(
+    config: TrainConfig, out: str, say: Say = print, progress: Watch | None = None
+) -> TrainSummary:
     """Trains every member, and scores every sample with the members that did not see its prompt.
 
     Args:
         config: What to train.
         out: The run's folder, local or s3://; on several nodes they must all reach it.
-        say: Takes lines of progress.
+        say: Takes lines of what happens.
+        progress: Is told where the training stands, at each record of a member's; None: ``say``
+            takes lines of it.
 
     Raises:
         ManifestError: the data cannot be trained on.
@@ -136,7 +142,8 @@ def train_members(config: TrainConfig, out: str, say: Say = print) -> TrainSumma
     identity |= {f"backbones.{name}.weights": s.revision for name, s in sources.items()}
     _is_known(store, identity)  # before anything is written to a folder of something else
     with hold(store, "train", say) as lease:
-        summary = _train(config, manifest, sources, specs, identity, lease, say)
+        watch = progress or every_record(say)
+        summary = _train(config, manifest, sources, specs, identity, lease, say, watch)
     return replace(summary, seconds=time.monotonic() - started)
 
 
@@ -153,6 +160,7 @@ def _train(
     identity: Mapping[str, Any],
     lease: Lease,
     say: Say,
+    watch: Watch,
 ) -> TrainSummary:
     """What is done while no other launch may write to the run's folder."""
     from tokenfocus_ray.plan.training import check_space
@@ -164,7 +172,7 @@ def _train(
         check_space(config, sources, store.free_bytes(), store.uri)
         if not (known and store.exists(SAMPLES_FILE)):
             say(f"looking at {manifest.table.num_rows} samples of {manifest.path}")
-            prepare_samples(manifest, config, sources, specs, store)
+            prepare_samples(manifest, config, sources, specs, store, watch)
             store.write_json(CONFIG_FILE, identity)
         samples = read_samples(store)
         skipped = _read_table(store, SKIPPED_FILE)
@@ -173,7 +181,7 @@ def _train(
         _check_shares(jobs)
         for line in warnings({job.name: job.choice for job in jobs}):
             say(line)
-        failed = Fleet(jobs, manifest.base, lease, say).run()
+        failed = Fleet(jobs, manifest.base, lease, say, watch).run()
         if failed:
             raise _failure(failed, len(jobs))
     lease.confirm()
