@@ -42,13 +42,16 @@ def evaluate(
         tuple[float, float] | None,
         typer.Option(help="Lowest and highest possible label of the table."),
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of labels and tables in text, such as latin-1 [utf-8].")
+    ] = None,
     plots: Annotated[str | None, typer.Option(help="Folder for plots, as PNG files.")] = None,
     json: Annotated[str | None, typer.Option(help="Also write the report to this file.")] = None,
 ) -> None:
     """Measure how well scores follow human labels, with intervals and comparisons."""
     evaluate_and_print(
         scores, labels, json, plots, table=table, target=target, group=group, column=column,
-        against=against, label_range=label_range,
+        against=against, label_range=label_range, encoding=encoding,
     )  # fmt: skip
 
 

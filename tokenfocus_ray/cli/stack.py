@@ -38,6 +38,9 @@ def stack(
     group: Annotated[
         str | None, typer.Option(help="Column whose equal values are never parted: the prompt.")
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of labels and tables in text, such as latin-1 [utf-8].")
+    ] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the ensemble, local or s3://.")] = None,
     json: Annotated[str | None, typer.Option(help="Also write the report to this file.")] = None,
     method: Annotated[
@@ -64,7 +67,7 @@ def stack(
     )  # fmt: skip
     fit_and_print(
         scores or [], labels, table, target=target, features=features or [], group=group,
-        config=config, out=out, json=json,
+        encoding=encoding, config=config, out=out, json=json,
     )  # fmt: skip
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 
 from tokenfocus_ray.datasets.footers import look_at
 from tokenfocus_ray.datasets.sources import files_of
+from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.datasets.units import Unit, read_unit
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store, public
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
+from tokenfocus_ray.tables.parquet import read_parquet
+from tokenfocus_ray.tables.text import TextOptions
 
 MEMBERS = b"tokenfocus.members"
 
@@ -123,14 +123,18 @@ def check_equal_rows(tables: Sequence[RowTable]) -> int:
     return tables[0].n_rows
 
 
-def read_table(path: str) -> pa.Table:
-    """A table of scores, in any of the forms that are read whole."""
-    from pathlib import PurePosixPath
+def read_table(path: str, encoding: str | None = None) -> pa.Table:
+    """A table of scores, in any of the forms that are read whole.
 
-    from tokenfocus_ray.datasets.text_tables import read_small
-    from tokenfocus_ray.storage import Store
-    from tokenfocus_ray.tables.parquet import read_parquet
+    Args:
+        path: Parquet file or folder, ``.csv``, ``.tsv`` or ``.jsonl``; local or in a store.
+        encoding: Of the last three, without a byte order mark; None: UTF-8.
 
+    Raises:
+        ManifestError: it cannot be read.
+        ConfigError: there is no such encoding.
+    """
+    text = TextOptions(encoding)
     if PurePosixPath(path).suffix in (".csv", ".tsv", ".jsonl"):
-        return read_small(Store.of(path))
+        return read_small(Store.of(path), None, text)
     return read_parquet(path, None, ())

@@ -88,6 +88,7 @@ def fit_ensemble(
     target: str | None = None,
     features: Sequence[str] = (),
     group: str | None = None,
+    encoding: str | None = None,
     config: StackConfig | None = None,
     progress: Watch = unwatched,
 ) -> FittedEnsemble:
@@ -101,6 +102,7 @@ def fit_ensemble(
         target: See :func:`~tokenfocus_ray.ensemble.stack_table.read_stack_table`.
         features: Likewise.
         group: Likewise.
+        encoding: Of labels and tables that are text, without a byte order mark; None: UTF-8.
         config: How a stacker is chosen and judged; None: the defaults.
         progress: Is told where it stands, at each fold.
 
@@ -110,9 +112,9 @@ def fit_ensemble(
     """
     config = config or StackConfig()
     if table is not None and not scores and labels is None and target is not None and features:
-        given = StackInput(table, read_table(table), None, target, group, tuple(features))
+        given = StackInput(table, read_table(table, encoding), None, target, group, tuple(features))
     elif scores and table is None and target is None and group is None:
-        given = read_run(scores) if labels is None else read_scores(scores, labels)
+        given = read_run(scores) if labels is None else read_scores(scores, labels, encoding)
     else:
         raise ConfigError(
             "give either SCORES... with --labels, or the folder of a training run, or --table with "
@@ -149,10 +151,10 @@ def _fit_elements(
         return None, None, str(error)
 
 
-def read_scores(scores: Sequence[str], labels: str) -> StackInput:
+def read_scores(scores: Sequence[str], labels: str, encoding: str | None = None) -> StackInput:
     """Score tables joined with their labels."""
     bare = read_parquet(scores[0], None, [""])  # its names, without a row
-    known = read_labels(read_labels_table(labels), labels, scale_of(bare.schema))
+    known = read_labels(read_labels_table(labels, encoding), labels, scale_of(bare.schema))
     tables = {where: read_parquet(where, None, ("sample_id",), ids=known) for where in scores}
     joined = join_labels(tables, known)
     backbones: dict[str, Any] = {}

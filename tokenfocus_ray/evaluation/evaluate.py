@@ -80,6 +80,7 @@ def evaluate_scores(
     column: str | None = None,
     against: str | None = None,
     label_range: tuple[float, float] | None = None,
+    encoding: str | None = None,
 ) -> Evaluation:
     """Measures how well scores follow human labels, with 95 % intervals.
 
@@ -95,6 +96,7 @@ def evaluate_scores(
         column: What is measured; for score rows ``score`` unless given.
         against: What it is compared with; None for nothing.
         label_range: Of the table: lowest and highest possible label.
+        encoding: Of labels and tables that are text, without a byte order mark; None: UTF-8.
 
     Raises:
         ConfigError: neither scores with labels nor a table with target and column are given, or
@@ -103,12 +105,12 @@ def evaluate_scores(
     """
     if table is not None and target and column and scores is None and labels is None:
         found = from_table(
-            read_table(table), table, target=target, column=column, against=against, group=group,
-            label_range=label_range,
+            read_table(table, encoding), table, target=target, column=column, against=against,
+            group=group, label_range=label_range,
         )  # fmt: skip
     elif scores and labels and table is None and not (target or group or label_range):
         column = column or SCORE
-        found = from_scores(scores, labels, column, against)
+        found = from_scores(scores, labels, column, against, encoding)
     else:
         raise ConfigError(
             "give either SCORES with --labels, or --table with --target and --column; --group and "

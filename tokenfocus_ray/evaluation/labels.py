@@ -14,7 +14,7 @@ from tokenfocus_ray.errors import ManifestError, RowError
 from tokenfocus_ray.schema import Element, is_other_scale, parse_elements, sample_id
 from tokenfocus_ray.tables.columns import require_columns, to_rows
 from tokenfocus_ray.tables.parquet import read_parquet
-from tokenfocus_ray.tables.text import as_text
+from tokenfocus_ray.tables.text import as_text, check_encoding
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -224,10 +224,15 @@ def _mean(values: Sequence[Any], low: float, high: float) -> float:
     return math.fsum(numbers) / len(numbers)
 
 
-def read_labels_table(labels: str) -> pa.Table:
-    """Human labels from Parquet or EvalMuse's JSON, unchecked."""
+def read_labels_table(labels: str, encoding: str | None = None) -> pa.Table:
+    """Human labels from Parquet or EvalMuse's JSON, unchecked.
+
+    Args:
+        labels: Local path or URI.
+        encoding: Of the JSON, without a byte order mark; None: UTF-8.
+    """
     from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 
     if labels.lower().endswith(".json"):
-        return read_evalmuse(labels)
+        return read_evalmuse(labels, encoding=check_encoding(encoding))
     return read_parquet(labels, LABEL_COLUMNS, ("total_scores",))

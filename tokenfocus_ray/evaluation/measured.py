@@ -52,7 +52,9 @@ class Measured:
     members: dict[str, FloatArray]
 
 
-def from_scores(scores: str, labels: str, column: str, against: str | None) -> Measured:
+def from_scores(
+    scores: str, labels: str, column: str, against: str | None, encoding: str | None = None
+) -> Measured:
     """A column of a score table beside its labels.
 
     Args:
@@ -60,6 +62,7 @@ def from_scores(scores: str, labels: str, column: str, against: str | None) -> M
         labels: Parquet or EvalMuse's JSON.
         column: ``score``, a column that passed through, or a member.
         against: Likewise, or another output folder, whose ``score`` is taken; None for none.
+        encoding: Of the JSON; None: UTF-8.
 
     Raises:
         ManifestError: either side cannot be read, they do not fit together, or there is no such
@@ -72,7 +75,7 @@ def from_scores(scores: str, labels: str, column: str, against: str | None) -> M
     wanted += [name for name in (column, against) if name is not None and name not in wanted]
     table = read_parquet(scores, wanted, NEEDED_SCORE_COLUMNS)
     scale = scale_of(table.schema)
-    known = read_labels(read_labels_table(labels), labels, scale)
+    known = read_labels(read_labels_table(labels, encoding), labels, scale)
 
     def joined(table: pa.Table, source: str, on_scale: bool) -> Joined:
         return join_scores(

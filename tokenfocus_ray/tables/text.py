@@ -27,8 +27,8 @@ _MARKS = (
 ERROR_CODE, ERROR_MESSAGE = "tokenfocus_error_code", "tokenfocus_error_message"
 
 _REMEDY = (
-    "name its encoding (`tokenfocus score --encoding`; in a training configuration `encoding`), "
-    "such as latin-1, utf-16 or gb18030, or write it again as UTF-8"
+    "name its encoding (`--encoding` of `tokenfocus score`, `evaluate` and `stack`; in a training "
+    "configuration `encoding`), such as latin-1, utf-16 or gb18030, or write it again as UTF-8"
 )
 
 

@@ -298,7 +298,7 @@ def test_a_manifest_of_another_encoding_is_refused_by_line_or_named(
     with pytest.raises(ManifestError) as caught:
         read_small(path, {})
     assert str(caught.value).startswith(f"{path}: line 3 is not utf-8: byte ")
-    assert "name its encoding (`tokenfocus score --encoding`;" in str(caught.value)
+    assert "name its encoding (`--encoding` of `tokenfocus score`, " in str(caught.value)
     table = read_small(path, {}, TextOptions(encoding="latin-1"))
     assert table["prompt"].to_pylist()[-1] == "caf\u00e9"
 

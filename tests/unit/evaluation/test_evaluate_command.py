@@ -89,6 +89,28 @@ def test_parquet_labels_give_the_same_report(scores: Path, labels: Path) -> None
     assert found == evaluate(str(scores), str(labels)).to_dict()
 
 
+def test_labels_in_another_encoding(scores: Path, labels: Path) -> None:
+    expected = evaluate(str(scores), str(labels)).srcc
+    records = json.loads(labels.read_text())
+    records += [{**records[0], "prompt": "a caf\u00e9", "img_path": "none.png"}]
+    labels.write_bytes(json.dumps(records, ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(ManifestError, match=r"is not utf-8: byte .*; name its encoding \(`--enc"):
+        evaluate(str(scores), str(labels))
+    assert evaluate(str(scores), str(labels), encoding="latin-1").srcc == expected
+
+
+def test_a_table_in_another_encoding(tmp_path: Path) -> None:
+    rows = [f"caf\u00e9 {i},{i % 5 + 1},{i % 5 + 1.5}" for i in range(20)]
+    path = tmp_path / "t.csv"
+    path.write_bytes("\n".join(["prompt,label,m_a", *rows]).encode("latin-1"))
+    given = {"table": str(path), "target": "label", "column": "m_a", "group": "prompt"}
+    with pytest.raises(ManifestError, match=r"t.csv: line 2 is not utf-8"):
+        evaluate(None, None, **given)
+    assert evaluate(None, None, encoding="latin-1", **given).srcc == pytest.approx(1, abs=1e-10)
+    with pytest.raises(ConfigError, match="encoding 'nope': there is no such encoding"):
+        evaluate(None, None, encoding="nope", **given)
+
+
 def test_missing_columns_name_all_that_were_found(tmp_path: Path, labels: Path) -> None:
     path = tmp_path / "scores.parquet"
     pq.write_table(pa.table({"id": ["a"], "rating": [1.0]}), path)

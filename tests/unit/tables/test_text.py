@@ -14,8 +14,8 @@ from tokenfocus_ray.tables.text import (
 )
 
 REMEDY = (
-    "name its encoding (`tokenfocus score --encoding`; in a training configuration `encoding`), "
-    "such as latin-1, utf-16 or gb18030, or write it again as UTF-8"
+    "name its encoding (`--encoding` of `tokenfocus score`, `evaluate` and `stack`; in a training "
+    "configuration `encoding`), such as latin-1, utf-16 or gb18030, or write it again as UTF-8"
 )
 
 
