@@ -42,6 +42,7 @@ from tokenfocus_ray.ensemble.inputs import ScoreColumns
 from tokenfocus_ray.ensemble.judge import fit_calibrated
 from tokenfocus_ray.ensemble.stack_table import read_stack_table
 from tokenfocus_ray.schema import SCORE_SCHEMA
+from tokenfocus_ray.tables.members import BackboneInfo, ScoreTableInfo
 
 BACKBONES = ("one", "two")
 MEMBERS, ELEMENTS = 3 * len(BACKBONES), 3
@@ -73,10 +74,17 @@ def block(rows: int, seed: int) -> tuple[pa.Table, dict[str, np.ndarray[Any, Any
     }
     for field in SCORE_SCHEMA:
         columns.setdefault(field.name, pa.nulls(rows, field.type))
-    names = ",".join(f"{backbone}/m{m}" for backbone in BACKBONES for m in range(3))
-    about = {"tokenfocus.backbone": json.dumps({n: n for n in BACKBONES})}
+    about = ScoreTableInfo(
+        backbones=tuple(
+            BackboneInfo(
+                name=name, source=name, revision="", package="", template="", config={},
+                members=("m0", "m1", "m2"),
+            )
+            for name in BACKBONES
+        )
+    )  # fmt: skip
     table = pa.table({name: columns[name] for name in SCORE_SCHEMA.names}, schema=SCORE_SCHEMA)
-    return table.replace_schema_metadata(about | {"tokenfocus.members": names}), {
+    return table.replace_schema_metadata(dict(about.to_metadata())), {
         "total": label,
         "elements": truth.ravel().astype(float),
     }

@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 from tokenfocus_ray.backbones.registry import BUILT_IN
 from tokenfocus_ray.ensemble.apply import as_lists
 from tokenfocus_ray.ensemble.inputs import ScoreColumns
+from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation import EvaluationReport, compare, evaluate_tables, read_labels
 from tokenfocus_ray.schema import ENSEMBLE_COLUMNS
-from tokenfocus_ray.tables.members import Members, member_tables
+from tokenfocus_ray.tables.features import MEAN_ELEMENT, TOTAL
+from tokenfocus_ray.tables.members import ScoreTableInfo, member_tables
 
 BACKBONES = tuple(BUILT_IN)
 BAGS = 3
@@ -28,7 +30,7 @@ TRAINING: dict[str, Any] = {
 def measure_demo(zero_shot: str, scores: str, labels: str) -> dict[str, Any]:
     """Base models, members, bag means and the ensemble, and how far it is ahead of a member."""
     truth, base, table = (pq.read_table(path) for path in (labels, zero_shot, scores))
-    bags = Members.of(table.schema, scores).backbones
+    bags = ScoreTableInfo.of(table.schema, scores).bags
     members = member_tables(table)
     metrics: dict[str, Any] = {}
     for name in bags:
@@ -36,8 +38,8 @@ def measure_demo(zero_shot: str, scores: str, labels: str) -> dict[str, Any]:
         metrics[name] = {
             "zero_shot": _figures(member_tables(base)[f"{name}/base"], truth),
             "members": {m.partition("/")[2]: _figures(t, truth) for m, t in own.items()},
-            "bag_mean": _figures(_of_bag(table, name, "m_"), truth),
-            "bag_mean_of_elements": _figures(_of_bag(table, name, "elements_"), truth),
+            "bag_mean": _figures(_of_bag(table, name, TOTAL), truth),
+            "bag_mean_of_elements": _figures(_of_bag(table, name, MEAN_ELEMENT), truth),
         }
     known = read_labels(truth)
     keys: list[Any] = table["sample_id"].to_pylist()
@@ -55,7 +57,7 @@ def measure_demo(zero_shot: str, scores: str, labels: str) -> dict[str, Any]:
         "ensemble": _figures(table, truth),
         "ahead_of": {
             "best_member": ahead_of(best, members[best]),
-            "best_bag_mean_of_elements": ahead_of(bag, _of_bag(table, bag, "elements_")),
+            "best_bag_mean_of_elements": ahead_of(bag, _of_bag(table, bag, MEAN_ELEMENT)),
         },
     }
 
@@ -72,13 +74,16 @@ def _of_bag(scores: pa.Table, name: str, total: str) -> pa.Table:
     Args:
         scores: Of all backbones.
         name: Of one.
-        total: ``m_`` for the mean of their scores, ``elements_`` for that of their elements'.
+        total: ``TOTAL`` for the mean of their scores, ``MEAN_ELEMENT`` for their elements'.
     """
     columns = ScoreColumns.of(scores, "scores")
     table = scores.drop_columns(list(ENSEMBLE_COLUMNS))
     elements = as_lists(pa.array(columns.element(name)), columns.counts_N)
-    score = columns.column(f"{total}{name}")
-    assert score is not None
+    if (score := columns.column(f"{total}{name}")) is None:
+        raise ManifestError(
+            f"the scores have no backbone {name!r}, but {', '.join(columns.info.bags)}; measure "
+            f"what the demo scored"
+        )
     for column, values in (("score", pa.array(score)), ("element_scores", elements)):
         table = table.set_column(table.column_names.index(column), column, values)
     return table

@@ -24,13 +24,13 @@ from tokenfocus_ray.distributed.preflight import (
 from tokenfocus_ray.distributed.score.job import score_manifest
 from tokenfocus_ray.ensemble.apply import merge
 from tokenfocus_ray.ensemble.bundle import Ensemble
-from tokenfocus_ray.ensemble.inputs import feature_names
 from tokenfocus_ray.ensemble.judge import fit_calibrated
 from tokenfocus_ray.ensemble.labelled import join_labels
 from tokenfocus_ray.ensemble.stack_table import read_stack_table
 from tokenfocus_ray.errors import ConfigError
 from tokenfocus_ray.evaluation.labels import read_labels
 from tokenfocus_ray.schema import ENSEMBLE_COLUMNS
+from tokenfocus_ray.tables.features import feature_names
 
 CONFIGS = {
     "qwen": ScoringConfig(backbone="tiny-qwen2_5_vl", max_visual_tokens=16),

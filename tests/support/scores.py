@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,27 +10,42 @@ import numpy as np
 import pyarrow as pa
 
 from tokenfocus_ray.config import ScoringConfig
-from tokenfocus_ray.schema import ELEMENT_TYPE, SCORE_SCHEMA
+from tokenfocus_ray.schema import ELEMENT_TYPE, SCORE_SCHEMA, backbone_label
+from tokenfocus_ray.tables.members import KEY, BackboneInfo, ScoreTableInfo
 
 NAN = math.nan
 
 
 def metadata(backbones: dict[str, Sequence[str]]) -> dict[str, str]:
     """What a job says of its backbones and their members."""
-    config = {name: ScoringConfig(backbone=name).model_dump_json() for name in backbones}
-    if len(backbones) == 1:
-        ((name, members),) = backbones.items()
-        return {
-            "tokenfocus.backbone": name,
-            "tokenfocus.members": ",".join(members),
-            "tokenfocus.config": config[name],
-        }
-    every = [f"{name}/{member}" for name, members in backbones.items() for member in members]
-    return {
-        "tokenfocus.backbone": json.dumps({name: name for name in backbones}),
-        "tokenfocus.members": ",".join(every),
-        "tokenfocus.config": json.dumps(config),
-    }
+    return info(backbones).to_metadata()
+
+
+def info(backbones: dict[str, Sequence[str]], **config: Any) -> ScoreTableInfo:
+    """Likewise, as a value; with some fields of the configurations."""
+    each = [
+        BackboneInfo(
+            name=backbone_label(name) if len(backbones) == 1 else name,
+            source=name,
+            revision=f"revision of {name}",
+            package="0.1.0",
+            template="0123456789abcdef",
+            members=tuple(members),
+            config=ScoringConfig(
+                backbone=name,
+                adapters={m: f"adapters/{m}" for m in members if m != "base"},
+                **config,
+            ).model_dump(mode="json"),
+        )
+        for name, members in backbones.items()
+    ]
+    return ScoreTableInfo(backbones=tuple(each))
+
+
+def older_metadata(backbones: dict[str, Sequence[str]], **more: str) -> dict[str, str]:
+    """What a job of before said of the same."""
+    found = info(backbones).to_metadata() | {f"tokenfocus.{key}": v for key, v in more.items()}
+    return {key: text for key, text in found.items() if key != KEY}
 
 
 def score_table(

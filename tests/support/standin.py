@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.processes import titled, wait_for
+from tests.support.scores import metadata
 from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.config import JobConfig
 from tokenfocus_ray.datasets.manifest import Columns
@@ -38,7 +39,7 @@ class PixelScorer:
     def __init__(self, seconds: float) -> None:
         """Takes so long for a row."""
         self._seconds = seconds
-        self.metadata = {"tokenfocus.backbone": "pixels"}
+        self.metadata = metadata({"pixels": ["base"]})
 
     def score_requests(self, requests: list[Request]) -> list[ScoreRow]:
         """One row a request."""

@@ -15,11 +15,9 @@ from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.datasets.units import Unit, read_unit
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store, public
+from tokenfocus_ray.tables.members import ScoreTableInfo
 from tokenfocus_ray.tables.parquet import read_parquet
 from tokenfocus_ray.tables.text import TextOptions
-
-MEMBERS = b"tokenfocus.members"
-
 
 @dataclass(frozen=True, slots=True)
 class RowTable:
@@ -54,9 +52,10 @@ class RowTable:
         if any(not file.uri.lower().endswith(".parquet") for file in files):
             raise ManifestError(f"{public(uri)}: tar shards are no table of scores; score them")
         footers, schema, fingerprint = look_at(files)
-        each = [own.schema.to_arrow_schema().metadata or {} for own in footers]
-        for file, metadata in zip(files, each, strict=True):
-            if metadata.get(MEMBERS) != each[0].get(MEMBERS):
+        each = [own.schema.to_arrow_schema() for own in footers]
+        members = [_members(own, public(f.uri)) for f, own in zip(files, each, strict=True)]
+        for file, own in zip(files, members, strict=True):
+            if own != members[0]:
                 raise ManifestError(
                     f"{public(file.uri)} has the scores of other members than "
                     f"{public(files[0].uri)}; merge one scoring job's output at a time"
@@ -66,7 +65,8 @@ class RowTable:
             for file, own in zip(files, footers, strict=True)
         ]
         inputs = {f.uri.rpartition("/")[2]: f.data for f in files if f.data is not None}
-        return cls(public(uri), schema.with_metadata(each[0]), tuple(groups), fingerprint, inputs)
+        schema = schema.with_metadata(each[0].metadata or {})
+        return cls(public(uri), schema, tuple(groups), fingerprint, inputs)
 
     @property
     def n_rows(self) -> int:
@@ -104,6 +104,11 @@ class RowTable:
                 first += size
             if groups:
                 yield Unit(0, uri, tuple(groups), skip, len(wanted), "")
+
+
+def _members(schema: pa.Schema, where: str) -> tuple[str, ...] | None:
+    info = ScoreTableInfo.find(schema, where)
+    return None if info is None else info.members
 
 
 def check_equal_rows(tables: Sequence[RowTable]) -> int:

@@ -109,7 +109,7 @@ def check_features(ensemble: Ensemble, made: Collection[str], columns: Collectio
 
     Args:
         ensemble: To be applied.
-        made: From :func:`~tokenfocus_ray.ensemble.inputs.feature_names`.
+        made: From :func:`~tokenfocus_ray.tables.features.feature_names`.
         columns: Of the manifest.
 
     Raises:

@@ -5,7 +5,7 @@ Legend: N rows, F feature columns, E elements of all rows together.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.ensemble.inputs import ScoreColumns
-from tokenfocus_ray.errors import ManifestError, did_you_mean
+from tokenfocus_ray.errors import ConfigError, ManifestError, did_you_mean
 from tokenfocus_ray.schema import ENSEMBLE_COLUMNS, SCORE_SCHEMA
 from tokenfocus_ray.tables.columns import FloatArray, numbers
+from tokenfocus_ray.tables.features import TOTAL
+from tokenfocus_ray.tables.members import EnsembleInfo, ScoreTableInfo
 
-#: Metadata that says which ensemble gave the scores.
-_ENSEMBLE = b"tokenfocus.ensemble"
 #: Left out where several tables are merged: they stand in these.
 _OF_MEMBERS = ("member_scores", "level_probs", "level_mass", "entropy", "member_element_scores")
 
@@ -73,24 +73,28 @@ def merge(ensemble: Ensemble, tables: Mapping[str, pa.Table]) -> pa.Table:
         "score_low": _floats(found.low, scored_N),
         "score_high": _floats(found.high, scored_N),
     }
-    about = {
-        _ENSEMBLE.decode(): ensemble.fingerprint(),
-        "tokenfocus.coverage": f"{ensemble.total.coverage:g}",
-    }
-    if len(columns) > 1:
-        about["tokenfocus.members"] = ",".join(_all_members(columns.values()))
+    threshold = None if stack is None else stack.threshold
     if stack is not None and elements is not None:
-        assert stack.threshold is not None
+        if threshold is None:
+            raise ConfigError("the ensemble's elements have no threshold; fit them as elements")
         scored_E = np.repeat(scored_N, own.counts_N)
         values = {
             "element_scores": _floats(elements.score, scored_E),
             "element_low": _floats(elements.low, scored_E),
             "element_high": _floats(elements.high, scored_E),
-            "element_present": pa.array(elements.score >= stack.threshold, mask=~scored_E),
+            "element_present": pa.array(elements.score >= threshold, mask=~scored_E),
         }
         new |= {name: as_lists(flat, own.counts_N) for name, flat in values.items()}
-        about["tokenfocus.element_threshold"] = f"{stack.threshold:.17g}"
-    return _with(first, new, about)
+    by = EnsembleInfo(
+        fingerprint=ensemble.fingerprint(),
+        coverage=ensemble.total.coverage,
+        element_threshold=threshold,
+    )
+    info = ScoreTableInfo.joined(one.info for one in columns.values())
+    is_merged_again = own.info.ensemble is not None
+    merged = _with(first, new, is_merged_again)
+    about = info.model_copy(update={"ensemble": by}).to_metadata(merged.schema.metadata)
+    return merged.replace_schema_metadata(dict(about))
 
 
 def is_score_table(table: pa.Table) -> bool:
@@ -108,7 +112,7 @@ def _features(
         given = [numbers(t[name]) for t in tables.values() if name in t.column_names]
         if not made and not given:
             known = [c for t in tables.values() for c in t.column_names]
-            known += [f"m_{n}" for one in columns.values() for n in one.members.places()]
+            known += [f"{TOTAL}{n}" for one in columns.values() for n in one.info.places()]
             raise ManifestError(
                 f"{' + '.join(tables) or ' + '.join(columns)}: the ensemble takes a column "
                 f"{name!r}, which is not there. {did_you_mean(name, known)}"
@@ -187,7 +191,7 @@ def _without_nan(
                 [one.total_NM[i], one.element_EM[stops[i] - one.counts_N[i] : stops[i]]]
             )
             good_M = np.isfinite(own).all(axis=0)
-            names = [n for n, good in zip(one.members.names, good_M, strict=True) if not good]
+            names = [n for n, good in zip(one.info.members, good_M, strict=True) if not good]
             why[i] = f"members {names} have NaN or infinity in {at}; score the row again"
             bad_N[i] = True
     bad, code = pa.array(bad_N), pa.scalar("score_not_finite")
@@ -197,15 +201,6 @@ def _without_nan(
         for name, column in reasons.items()
     }
     return new, scored_N & ~bad_N
-
-
-def _all_members(columns: Iterable[ScoreColumns]) -> list[str]:
-    return [
-        one.members.names[m] if len(one.members.backbones) > 1 else f"{name}/{one.members.names[m]}"
-        for one in columns
-        for name, places in one.members.backbones.items()
-        for m in places
-    ]
 
 
 def _floats(values: FloatArray, keep: NDArray[np.bool_]) -> pa.Array[Any]:
@@ -244,8 +239,8 @@ def _freed(table: pa.Table, wanted: Collection[str]) -> pa.Table:
     return pa.Table.from_arrays(table.columns, schema=schema)  # metadata included
 
 
-def _with(table: pa.Table, new: Mapping[str, Any], about: Mapping[str, str]) -> pa.Table:
-    if _ENSEMBLE not in (table.schema.metadata or {}):  # so they are not an earlier ensemble's
+def _with(table: pa.Table, new: Mapping[str, Any], is_merged_again: bool) -> pa.Table:
+    if not is_merged_again:  # so columns of an ensemble's names are the input's
         table = _freed(table, ENSEMBLE_COLUMNS)
     for name, values in new.items():
         if name in table.column_names:
@@ -255,5 +250,4 @@ def _with(table: pa.Table, new: Mapping[str, Any], about: Mapping[str, str]) -> 
             )
         else:
             table = table.append_column(pa.field(name, values.type), values)
-    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-    return table.replace_schema_metadata(metadata | dict(about))
+    return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,11 +14,12 @@ from tokenfocus_ray.ensemble.judge import StackReport, fit_calibrated
 from tokenfocus_ray.ensemble.labelled import GROUP, TARGET, join_labels, join_out_of_fold
 from tokenfocus_ray.ensemble.stack_table import read_stack_table
 from tokenfocus_ray.ensemble.stored import Broken, check_backbones
-from tokenfocus_ray.errors import ConfigError, ManifestError, shown
+from tokenfocus_ray.errors import ConfigError, ManifestError
 from tokenfocus_ray.evaluation.labels import read_labels, read_labels_table, scale_of
 from tokenfocus_ray.progress import Progress, Watch, unwatched
 from tokenfocus_ray.storage import Store
-from tokenfocus_ray.tables.members import Members, text_metadata
+from tokenfocus_ray.tables.features import ELEMENT
+from tokenfocus_ray.tables.members import ScoreTableInfo
 from tokenfocus_ray.tables.parquet import read_parquet
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _fit_elements(
         return None, None, None
     try:
         found = read_stack_table(
-            given.elements, target=given.target, features=["e_*"], group=given.group,
+            given.elements, target=given.target, features=[f"{ELEMENT}*"], group=given.group,
             label_range=(0.0, 1.0), where=f"{given.where}: elements", min_features=1,
         )  # fmt: skip
         folds = partial(_folds, progress, "elements")
@@ -154,28 +154,18 @@ def _fit_elements(
 def read_scores(scores: Sequence[str], labels: str, encoding: str | None = None) -> StackInput:
     """Score tables joined with their labels."""
     bare = read_parquet(scores[0], None, [""])  # its names, without a row
-    known = read_labels(read_labels_table(labels, encoding), labels, scale_of(bare.schema))
+    scale = scale_of(bare.schema, scores[0])
+    known = read_labels(read_labels_table(labels, encoding), labels, scale)
     tables = {where: read_parquet(where, None, ("sample_id",), ids=known) for where in scores}
     joined = join_labels(tables, known)
     backbones: dict[str, Any] = {}
     for where, table in tables.items():
-        names = list(Members.of(table.schema, where).backbones)
-        text = text_metadata(table.schema).get("tokenfocus.config", "")
-        try:
-            config = json.loads(text)
-            configs = (
-                {n: json.loads(config[n]) for n in names} if len(names) > 1 else {names[0]: config}
-            )
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise ManifestError(
-                f"{where}: the table's metadata says {shown(text)} of how it was scored; give the "
-                f"output of `tokenfocus score` as it was written"
-            ) from None
+        scored_by = ScoreTableInfo.of(table.schema, where).backbones
         identity = _identity(where)
-        for name, one in configs.items():
-            own = {k.removeprefix(f"{name}."): v for k, v in identity.items()
-                   if k.startswith(f"{name}.")} if len(names) > 1 else identity  # fmt: skip
-            backbones[name] = {"config": one, "identity": own}
+        for one in scored_by:
+            own = {k.removeprefix(f"{one.name}."): v for k, v in identity.items()
+                   if k.startswith(f"{one.name}.")} if len(scored_by) > 1 else identity  # fmt: skip
+            backbones[one.name] = {"config": one.config, "identity": own}
     _check_backbones(backbones, "the tables' metadata")
     return StackInput(
         " + ".join(scores), joined.total, joined.elements, TARGET, GROUP, joined.features, backbones

@@ -1,15 +1,11 @@
-"""The columns to stack that a score table has: of each member, and of each backbone's bag.
-
-``m_NAME`` is the expected score, ``e_NAME`` the scores of the elements, ``elements_NAME`` the mean
-over a sample's elements. NAME is a member, or a backbone, which is the mean of its members
-(bagging).
+"""The columns to stack that a score table has; see :mod:`~tokenfocus_ray.tables.features`.
 
 Legend: N rows, M members, E elements of all rows together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,11 +15,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tokenfocus_ray.errors import ManifestError
-from tokenfocus_ray.schema import backbone_label
 from tokenfocus_ray.tables.columns import FloatArray, require_columns
-from tokenfocus_ray.tables.members import Members
+from tokenfocus_ray.tables.features import ELEMENT, MEAN_ELEMENT, TOTAL
+from tokenfocus_ray.tables.members import ScoreTableInfo
 
-TOTAL, ELEMENT, MEAN_ELEMENT = "m_", "e_", "elements_"
 #: What is read of a score table.
 NEEDED = ("sample_id", "status", "member_scores", "element_scores", "member_element_scores")
 
@@ -33,13 +28,13 @@ class ScoreColumns:
     """The numbers of a score table.
 
     Attributes:
-        members: Who scored it.
+        info: Who scored it.
         total_NM: Expected scores; NaN where unscored.
         element_EM: Expected scores of the elements, row after row; likewise.
         counts_N: Number of elements of each row.
     """
 
-    members: Members
+    info: ScoreTableInfo
     total_NM: FloatArray
     element_EM: FloatArray
     counts_N: NDArray[np.int64]
@@ -56,10 +51,10 @@ class ScoreColumns:
             ManifestError: a column is missing, or lists have other lengths than there are members.
         """
         require_columns(table, NEEDED, where)
-        members = Members.of(table.schema, where)
+        info = ScoreTableInfo.of(table.schema, where)
         counts, _ = _lists(table["element_scores"])
         lengths, values = _lists(table["member_scores"])
-        n_members = len(members.names)
+        n_members = len(info.members)
         total = _matrix(lengths, values, n_members, where)
         outer, inner = _lists(table["member_element_scores"])
         _, flat = _lists(inner)
@@ -76,15 +71,15 @@ class ScoreColumns:
         numbers = _floats(flat)
         for m in range(n_members):
             element[wide, m] = numbers[starts + m * steps + places]
-        return cls(members, total, element, counts)
+        return cls(info, total, element, counts)
 
     def total(self, name: str) -> FloatArray:
         """[N] of a member or backbone; of what some members could not score, by the others."""
-        return _mean(self.total_NM[:, self.members.places()[name]])
+        return _mean(self.total_NM[:, self.info.places()[name]])
 
     def element(self, name: str) -> FloatArray:
         """[E] likewise."""
-        return _mean(self.element_EM[:, self.members.places()[name]])
+        return _mean(self.element_EM[:, self.info.places()[name]])
 
     def mean_element(self, name: str) -> FloatArray:
         """[N] mean over each row's elements; NaN where it has none, or one is unscored."""
@@ -103,7 +98,7 @@ class ScoreColumns:
         """Columns to stack for the total [N], and for the elements [E].
 
         Args:
-            names: Members or backbones, from :meth:`Members.bags`.
+            names: Members or backbones, from :meth:`ScoreTableInfo.stacked`.
         """
         total = {f"{TOTAL}{n}": self.total(n) for n in names}
         total |= {f"{MEAN_ELEMENT}{n}": self.mean_element(n) for n in names}
@@ -114,7 +109,7 @@ class ScoreColumns:
         ways = {TOTAL: self.total, ELEMENT: self.element, MEAN_ELEMENT: self.mean_element}
         for prefix, way in ways.items():
             name = feature.removeprefix(prefix)
-            if name != feature and name in self.members.places():
+            if name != feature and name in self.info.places():
                 return way(name)
         return None
 
@@ -152,18 +147,3 @@ def _mean(values_NM: FloatArray) -> FloatArray:
     known = np.isfinite(values_NM)
     total = np.where(known, values_NM, 0.0).sum(axis=1)
     return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
-
-
-def feature_names(members: Mapping[str, Sequence[str]]) -> set[str]:
-    """Every column that a scoring job's output has to stack.
-
-    Args:
-        members: Backbone -> names of its members.
-
-    >>> sorted(feature_names({"tiny-internvl": ["base"]}))[:3]
-    ['e_base', 'e_tiny-internvl', 'elements_base']
-    """
-    names = [backbone_label(n) for n in members] if len(members) == 1 else list(members)
-    for name, own in members.items():
-        names += list(own) if len(members) == 1 else [f"{name}/{member}" for member in own]
-    return {f"{prefix}{name}" for prefix in (TOTAL, ELEMENT, MEAN_ELEMENT) for name in names}

@@ -14,7 +14,8 @@ from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation.labels import Label, elements_of
 from tokenfocus_ray.schema import SCORE_SCHEMA
 from tokenfocus_ray.tables.columns import require_columns, to_rows
-from tokenfocus_ray.tables.members import Members
+from tokenfocus_ray.tables.features import ELEMENT, MEAN_ELEMENT, TOTAL
+from tokenfocus_ray.tables.members import ScoreTableInfo
 from tokenfocus_ray.tables.prompts import prompt_group
 
 #: Columns of the tables made here, beside features and what passed through.
@@ -52,7 +53,7 @@ def join_labels(tables: Mapping[str, pa.Table], labels: Mapping[str, Label]) -> 
         ManifestError: two tables have a feature of one name, no sample is scored in all of them
             and labelled, or elements do not line up.
     """
-    each = {where: Members.of(table.schema, where) for where, table in tables.items()}
+    each = {at: ScoreTableInfo.of(table.schema, at) for at, table in tables.items()}
     (where, first), *_ = tables.items()
     require_columns(first, ["prompt"], where)
     for at, table in tables.items():
@@ -83,7 +84,7 @@ def join_labels(tables: Mapping[str, pa.Table], labels: Mapping[str, Label]) -> 
     for at, table in rows.items():
         _check_elements(table, [labels[k] for k in wanted], at)
         columns = ScoreColumns.of(table, at)
-        bags = list(each[at].backbones) if len(tables) > 1 else each[at].bags()
+        bags = list(each[at].bags) if len(tables) > 1 else each[at].stacked()
         for name in bags:
             if name in names:
                 raise ManifestError(
@@ -114,7 +115,7 @@ def join_out_of_fold(table: pa.Table, where: str) -> Labelled:
         where: The table, for messages.
     """
     require_columns(table, ["group", "label", "element_labels"], where)
-    names = [n.removeprefix("m_") for n in table.column_names if n.startswith("m_")]
+    names = [n.removeprefix(TOTAL) for n in table.column_names if n.startswith(TOTAL)]
     labels: list[Any] = table["element_labels"].to_pylist()
     counts = np.array([len(own or ()) for own in labels], np.int64)
     groups = np.array(table["group"].to_pylist())
@@ -124,15 +125,15 @@ def join_out_of_fold(table: pa.Table, where: str) -> Labelled:
         TARGET: np.array(flat, np.float64), GROUP: np.repeat(groups, counts)
     }  # fmt: skip
     for name in names:
-        scores: list[Any] = table[f"e_{name}"].to_pylist()
+        scores: list[Any] = table[f"{ELEMENT}{name}"].to_pylist()
         each = [
             np.full(n, np.nan) if own is None else np.array(own, np.float64)
             for own, n in zip(scores, counts, strict=True)
         ]
-        total[f"m_{name}"] = table[f"m_{name}"]
-        elements[f"e_{name}"] = np.concatenate([*each, np.zeros(0)])
-        total[f"elements_{name}"] = [v.mean() if len(v) else np.nan for v in each]
-    features = [f"{kind}_{name}" for kind in ("m", "elements") for name in names]
+        total[f"{TOTAL}{name}"] = table[f"{TOTAL}{name}"]
+        elements[f"{ELEMENT}{name}"] = np.concatenate([*each, np.zeros(0)])
+        total[f"{MEAN_ELEMENT}{name}"] = [v.mean() if len(v) else np.nan for v in each]
+    features = [f"{kind}{name}" for kind in (TOTAL, MEAN_ELEMENT) for name in names]
     return Labelled(pa.table(total), pa.table(elements), tuple(features))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pyarrow as pa
 from tokenfocus_ray.errors import ManifestError, RowError
 from tokenfocus_ray.schema import Element, is_other_scale, parse_elements, sample_id
 from tokenfocus_ray.tables.columns import require_columns, to_rows
+from tokenfocus_ray.tables.members import ScoreTableInfo
 from tokenfocus_ray.tables.parquet import read_parquet
 from tokenfocus_ray.tables.text import as_text, check_encoding
 
@@ -140,16 +140,18 @@ def read_labels(
     }
 
 
-def scale_of(schema: pa.Schema) -> tuple[float, float]:
-    """Lowest and highest score of the levels that a score table's metadata names; else 1 and 5."""
-    try:
-        config = json.loads((schema.metadata or {})[b"tokenfocus.config"])
-        if "total_levels" not in config:  # of several backbones, whose levels have equal values
-            config = json.loads(next(iter(config.values())))
-        values = [float(value) for value in config["total_levels"].values()]
-        return min(values), max(values)
-    except (LookupError, ValueError, TypeError, AttributeError, StopIteration, RecursionError):
-        return TOTAL_RANGE
+def scale_of(schema: pa.Schema, where: str) -> tuple[float, float]:
+    """Lowest and highest score of the levels that a score table's metadata names; else 1 and 5.
+
+    Args:
+        schema: Of the scores.
+        where: The table, for messages.
+
+    Raises:
+        ManifestError: the metadata cannot be read.
+    """
+    info = ScoreTableInfo.find(schema, where)
+    return (info and info.scale) or TOTAL_RANGE
 
 
 def _check_scale(ratings: Sequence[Sequence[Any]], scale: tuple[float, float], source: str) -> None:

@@ -25,7 +25,7 @@ from tokenfocus_ray.evaluation.join import (
 from tokenfocus_ray.evaluation.labels import read_labels, scale_of
 from tokenfocus_ray.schema import ENSEMBLE_COLUMNS
 from tokenfocus_ray.tables.columns import matching, numbers
-from tokenfocus_ray.tables.members import member_names, member_table
+from tokenfocus_ray.tables.members import ScoreTableInfo, member_table
 from tokenfocus_ray.tables.prompts import prompt_groups
 from tokenfocus_ray.tables.ratings import judge_ratings
 
@@ -74,12 +74,12 @@ def from_scores(
     wanted = [*SCORE_COLUMNS, *_MEMBER_COLUMNS]
     wanted += [name for name in (column, against) if name is not None and name not in wanted]
     table = read_parquet(scores, wanted, NEEDED_SCORE_COLUMNS)
-    scale = scale_of(table.schema)
+    scale = scale_of(table.schema, scores)
     known = read_labels(read_labels_table(labels, encoding), labels, scale)
 
     def joined(table: pa.Table, source: str, on_scale: bool) -> Joined:
         return join_scores(
-            _without_namesakes(table),
+            _without_namesakes(table, source),
             known,
             scores_source=source,
             labels_source=labels,
@@ -100,7 +100,8 @@ def from_scores(
 
     # scores merged from several tables have left those of the members behind
     there = {*_MEMBER_COLUMNS} <= {*table.column_names}
-    members = member_names(table) if there else []
+    info = ScoreTableInfo.find(table.schema, scores)
+    members = info.members if there and info is not None else ()
     found = chosen(column, "--column")
     second = None
     if against is not None:
@@ -117,10 +118,10 @@ def from_scores(
     return Measured(found, second, each)
 
 
-def _without_namesakes(table: pa.Table) -> pa.Table:
+def _without_namesakes(table: pa.Table, where: str) -> pa.Table:
     """The table without columns that passed through a job under the names of an ensemble's."""
-    about = table.schema.metadata or {}
-    if b"tokenfocus.members" not in about or b"tokenfocus.ensemble" in about:
+    info = ScoreTableInfo.find(table.schema, where)
+    if info is None or info.ensemble is not None:
         return table
     return table.drop_columns([name for name in ENSEMBLE_COLUMNS if name in table.column_names])
 

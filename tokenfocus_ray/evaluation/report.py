@@ -155,7 +155,7 @@ def evaluate_tables(
         ManifestError: when columns are missing, no row joins, elements do not line up, or one
             sample has two different scores.
     """
-    scale = scale_of(scores.schema)
+    scale = scale_of(scores.schema, scores_source)
     joined = join_scores(
         scores,
         read_labels(labels, labels_source, scale),

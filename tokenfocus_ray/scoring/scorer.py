@@ -24,7 +24,7 @@ from tokenfocus_ray.backbones.lora import check_taught, load_adapters, local_ada
 from tokenfocus_ray.backbones.packing import collate, micro_batches
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.errors import ConfigError, RowError
-from tokenfocus_ray.schema import ScoreRow, sample_id
+from tokenfocus_ray.schema import ScoreRow, backbone_label, sample_id
 from tokenfocus_ray.scoring.answers import Answers
 from tokenfocus_ray.scoring.distribution import level_distribution
 from tokenfocus_ray.scoring.encoder import ImageEncoder
@@ -33,6 +33,7 @@ from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.prompt import PromptTemplate, asked
 from tokenfocus_ray.scoring.questions import Part, QuestionPacker
 from tokenfocus_ray.scoring.request import Request, image_reference, read_elements, unscored
+from tokenfocus_ray.tables.members import BackboneInfo, ScoreTableInfo
 from tokenfocus_ray.version import __version__
 
 #: Most tokens of a micro-batch, padding included.
@@ -175,14 +176,17 @@ class AlignmentScorer:
     @property
     def metadata(self) -> dict[str, str]:
         """What a score depends on, for the Parquet schema's metadata."""
-        return {
-            "tokenfocus.version": __version__,
-            "tokenfocus.backbone": self.backbone.source.name,
-            "tokenfocus.backbone_revision": self.backbone.source.revision,
-            "tokenfocus.members": ",".join(self.backbone.members),
-            "tokenfocus.template": self.template.fingerprint(),
-            "tokenfocus.config": self.config.model_dump_json(),
-        }
+        source = self.backbone.source
+        one = BackboneInfo(
+            name=backbone_label(source.name),
+            source=source.name,
+            revision=source.revision,
+            package=__version__,
+            template=self.template.fingerprint(),
+            members=self.backbone.members,
+            config=self.config.model_dump(mode="json"),
+        )
+        return ScoreTableInfo(backbones=(one,)).to_metadata()
 
     def score(
         self,

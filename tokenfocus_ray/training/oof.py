@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from tokenfocus_ray.schema import ELEMENT_TYPE
+from tokenfocus_ray.tables.features import ELEMENT, TOTAL
 
 
 def merge_out_of_fold(samples: pa.Table, held_out: Sequence[tuple[str, str, pa.Table]]) -> pa.Table:
@@ -46,10 +47,10 @@ def merge_out_of_fold(samples: pa.Table, held_out: Sequence[tuple[str, str, pa.T
     )
     for name, of_sample in found.items():
         mine = [of_sample[row["sample_id"]] for row in rows]
-        columns[f"m_{name}"] = pa.array(
+        columns[f"{TOTAL}{name}"] = pa.array(
             [_mean([r["score"] for r in members]) for members in mine], pa.float64()
         )
-        columns[f"e_{name}"] = pa.array(
+        columns[f"{ELEMENT}{name}"] = pa.array(
             [
                 np.mean([r["element_scores"] for r in members], axis=0).tolist()
                 if members

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.scores import metadata
 from tokenfocus_ray.datasets.row_table import RowTable, check_equal_rows
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.members import ScoreTableInfo
 
 
 def write(folder: Path, sizes: list[int], group: int, members: str = "m0") -> RowTable:
@@ -20,7 +22,7 @@ def write(folder: Path, sizes: list[int], group: int, members: str = "m0") -> Ro
     start = itertools.accumulate(sizes, initial=0)
     for i, (first, size) in enumerate(zip(start, sizes, strict=False)):
         table = pa.table({"row": pa.array(range(first, first + size), pa.int64())})
-        table = table.replace_schema_metadata({"tokenfocus.members": members})
+        table = table.replace_schema_metadata(dict(metadata({"q": [members]})))
         pq.write_table(table, folder / f"part-{i:05d}.parquet", row_group_size=group)
     return RowTable.of(str(folder), Store.of(folder / "none"))
 
@@ -35,7 +37,7 @@ def test_every_range_has_its_rows(tmp_path: Path, sizes: list[int], group: int) 
         found = list(table.read(start, stop, rows))
         assert [v for t in found for v in t["row"].to_pylist()] == list(range(start, stop))
         assert all(t.num_rows == rows for t in found[:-1])
-        assert found[0].schema.metadata == {b"tokenfocus.members": b"m0"}
+        assert ScoreTableInfo.of(found[0].schema, "t").members == ("m0",)
 
 
 def test_text_becomes_parquet(tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_what_cannot_be_merged(tmp_path: Path) -> None:
         f"{tmp_path}/a has 4, {tmp_path}/b has 5 rows; score the same manifest with both "
         "backbones, or both in one job"
     )
-    table = pa.table({"row": [1]}).replace_schema_metadata({"tokenfocus.members": "other"})
+    table = pa.table({"row": [1]}).replace_schema_metadata(dict(metadata({"q": ["other"]})))
     pq.write_table(table, tmp_path / "a" / "part-00001.parquet")
     with pytest.raises(ManifestError) as caught:
         RowTable.of(str(tmp_path / "a"), Store.of(tmp_path / "none"))

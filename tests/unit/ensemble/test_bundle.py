@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from tests.support.scores import random_scores
+from tests.support.scores import older_metadata, random_scores
 from tests.unit.ensemble.test_stacking import table
 from tokenfocus_ray.cli.app import app
 from tokenfocus_ray.ensemble.bundle import Ensemble
@@ -294,9 +294,10 @@ def test_records_that_are_read_back_are_not_trusted(
     [
         ("config", "{", "{0}: the table's metadata says '{{' of how it was scored; give the output "
          "of `tokenfocus score` as it was written"),
-        ("config", "[]", "the tables' metadata: backbones.tiny-internvl.config = []: Input should "
-         "be a valid dictionary or instance of _Config; give what tokenfocus wrote, as it was "
-         "written"),
+        ("config", "[]", "{0}: the table's metadata says '[]' of how it was scored; give the "
+         "output of `tokenfocus score` as it was written"),
+        ("config", "{}", "the tables' metadata: backbones.tiny-internvl.config.backbone: Field "
+         "required; give what tokenfocus wrote, as it was written"),
         ("backbone", "{7", "{0}: the table's metadata names its backbones as '{{7'; give the "
          "output of `tokenfocus score` as it was written"),
     ],
@@ -305,9 +306,8 @@ def test_metadata_of_scores_is_not_trusted(
     tmp_path: Path, key: str, text: str, message: str
 ) -> None:
     scores, labels = random_scores({"tiny-internvl": ["m0", "m1"]}, 30)
-    scores = scores.replace_schema_metadata(
-        {**scores.schema.metadata, f"tokenfocus.{key}".encode(): text.encode()}
-    )
+    about = older_metadata({"tiny-internvl": ["m0", "m1"]}, **{key: text})
+    scores = scores.replace_schema_metadata(dict(about))
     pq.write_table(scores, tmp_path / "s.parquet")
     pq.write_table(labels, tmp_path / "l.parquet")
     with pytest.raises(ManifestError) as caught:

@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.support.scores import NAN, score_table
-from tokenfocus_ray.ensemble.inputs import ScoreColumns, feature_names
+from tests.support.scores import NAN, metadata, score_table
+from tokenfocus_ray.ensemble.inputs import ScoreColumns
 from tokenfocus_ray.errors import ManifestError
-from tokenfocus_ray.tables.members import Members
+from tokenfocus_ray.tables.features import feature_names
+from tokenfocus_ray.tables.members import ScoreTableInfo
 
 TWO = {"q": ["m0", "m1"], "i": ["base"]}
 ROWS = [
@@ -26,7 +27,7 @@ def columns() -> ScoreColumns:
 
 def test_bags_are_means_of_their_members() -> None:
     found = columns()
-    assert found.members.bags() == ["q", "i"]
+    assert found.info.stacked() == ["q", "i"]
     np.testing.assert_array_equal(found.total("q"), [2, NAN, 2, 1.5])
     np.testing.assert_array_equal(found.total("i"), [5, NAN, 4, 3])
     np.testing.assert_array_equal(found.total("q/m1"), [3, NAN, 2, 2])
@@ -60,8 +61,8 @@ def test_what_some_members_could_not_score_is_the_mean_of_the_others() -> None:
 def test_one_backbone_stacks_its_members() -> None:
     rows = [{"id": "a", "scores": [1.0, 3.0], "elements": [[1.0], [0.0]]}]
     found = ScoreColumns.of(score_table({"Qwen/Qwen2.5-VL-7B": ["m0", "m1"]}, rows), "t")
-    assert found.members.bags() == ["m0", "m1"]
-    assert found.members.backbones == {"Qwen2_5-VL-7B": [0, 1]}
+    assert found.info.stacked() == ["m0", "m1"]
+    assert found.info.bags == {"Qwen2_5-VL-7B": [0, 1]}
     assert found.column("m_Qwen2_5-VL-7B") == [2]
     assert found.column("elements_m1") == [0]
     assert found.column("clip") is None
@@ -73,8 +74,8 @@ def test_names_that_can_be_asked_for() -> None:
         for kind in ("m_", "e_", "elements_")
         for name in ("q", "i", "q/m0", "i/base")
     }
-    members = Members.of(score_table(TWO, ROWS).schema, "t")
-    assert {f"m_{name}" for name in members.places()} <= feature_names(TWO)
+    info = ScoreTableInfo.of(score_table(TWO, ROWS).schema, "t")
+    assert {f"m_{name}" for name in info.places()} <= feature_names(TWO)
 
 
 def test_tables_that_no_job_wrote() -> None:
@@ -87,9 +88,9 @@ def test_tables_that_no_job_wrote() -> None:
     )
     uneven = "t: a row has lists of another length than the {} members that the table's metadata "
     uneven += "names; give the output of one scoring job as it was written"
-    metadata = {**table.schema.metadata, b"tokenfocus.members": b"q/m0,i/base"}  # type: ignore[dict-item]
+    fewer = metadata({"q": ["m0"], "i": ["base"]})
     with pytest.raises(ManifestError) as caught:
-        ScoreColumns.of(table.replace_schema_metadata(metadata), "t")
+        ScoreColumns.of(table.replace_schema_metadata(dict(fewer)), "t")
     assert str(caught.value) == uneven.format(2)
     index = table.column_names.index("member_element_scores")
     ragged: pa.Array = pa.array([[[1.0]], [], [], []], table.schema.field(index).type)

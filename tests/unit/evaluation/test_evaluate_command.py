@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.scores import random_scores, with_text_as
+from tests.support.scores import info, random_scores, with_text_as
 from tokenfocus_ray.cli.evaluate import evaluate_and_print
 from tokenfocus_ray.ensemble.fit import read_scores
 from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError, did_you_mean
 from tokenfocus_ray.evaluation import EvaluationReport, compare, correlations, evaluate_tables
 from tokenfocus_ray.schema import sample_id
+from tokenfocus_ray.tables.members import EnsembleInfo
 from tokenfocus_ray.tables.parquet import read_parquet
 
 PROMPT = "a red pig"
@@ -160,9 +161,9 @@ def members(tmp_path: Path) -> Path:
         }
         for i, (path, score) in enumerate(zip(PATHS, SCORES, strict=True))
     ]
-    table = pa.Table.from_pylist(rows).replace_schema_metadata(
-        {"tokenfocus.members": "m0,m1", "tokenfocus.ensemble": "0f"}
-    )
+    by = EnsembleInfo(fingerprint="0f", coverage=0.9)
+    about = info({"q": ["m0", "m1"]}).model_copy(update={"ensemble": by}).to_metadata()
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(dict(about))
     pq.write_table(table, path)
     return path
 
@@ -359,9 +360,9 @@ def test_a_column_that_only_shares_an_ensembles_name_is_not_its(tmp_path: Path) 
 def test_labels_on_the_scale_of_the_levels_are_all_used(tmp_path: Path) -> None:
     """Scores of levels 0..10 beside ratings of 0..10: by evaluate and by stack."""
     scores, labels = random_scores({"tiny-internvl": ["m0", "m1"]}, 60)
-    config = {"backbone": "tiny-internvl", "total_levels": {"bad": 0.0, "good": 10.0}}
-    about = scores.schema.metadata | {b"tokenfocus.config": json.dumps(config).encode()}
-    pq.write_table(scores.replace_schema_metadata(about), tmp_path / "s.parquet")
+    levels = {"bad": 0.0, "good": 10.0}
+    about = info({"tiny-internvl": ["m0", "m1"]}, total_levels=levels).to_metadata()
+    pq.write_table(scores.replace_schema_metadata(dict(about)), tmp_path / "s.parquet")
     ratings: list[Any] = labels["total_scores"].to_pylist()
     wide = pa.array([[2 * rating for rating in own] for own in ratings])
     index = labels.column_names.index("total_scores")
@@ -371,7 +372,7 @@ def test_labels_on_the_scale_of_the_levels_are_all_used(tmp_path: Path) -> None:
     assert (found.n_labelled, found.n_excluded) == (60, 0)
     stacked = read_scores([str(tmp_path / "s.parquet")], str(tmp_path / "l.parquet"))
     assert stacked.total["label"].to_pylist() == [own[0] for own in wide.to_pylist()]
-    assert evaluate_tables(scores.replace_schema_metadata(about), labels).n_labelled == 60
+    assert evaluate_tables(scores.replace_schema_metadata(dict(about)), labels).n_labelled == 60
 
 
 def test_text_that_is_not_utf8_is_refused_by_column(tmp_path: Path) -> None:

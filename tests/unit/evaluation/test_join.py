@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.support.scores import metadata
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation import Label, prompt_group
 from tokenfocus_ray.evaluation.join import aligned, join_scores
-from tokenfocus_ray.tables.members import member_names, member_table, member_tables
+from tokenfocus_ray.tables.members import member_table, member_tables
 from tokenfocus_ray.tables.prompts import prompt_groups
 
 
@@ -66,8 +67,8 @@ def test_members_have_their_own_scores_and_nothing_of_the_ensemble() -> None:
         "the score table names no members in its schema's metadata; give the output of "
         "`tokenfocus score` as it was written"
     )
-    scores = scores.replace_schema_metadata({"tokenfocus.members": "m0,m1"})
-    assert member_names(scores) == list(member_tables(scores)) == ["m0", "m1"]
+    scores = scores.replace_schema_metadata(metadata({"q": ["m0", "m1"]}))
+    assert list(member_tables(scores)) == ["m0", "m1"]
     second = member_table(scores, "m1")
     assert second["score"].to_pylist() == [3.0, 4.0, None]
     assert second["element_scores"].to_pylist() == [[0.75], [0.5], None]

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from tests.support.scores import info, older_metadata
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation import Label, read_labels
 from tokenfocus_ray.evaluation.labels import scale_of
@@ -205,12 +206,18 @@ def test_ratings_on_another_scale_are_refused(ratings: range) -> None:
 
 def test_the_scale_of_scores_is_that_of_their_levels() -> None:
     levels = {"total_levels": {"bad": 0, "good": 10.0, "fair": 5}}
-    several = {"a": json.dumps(levels), "b": json.dumps(levels)}
-    for config, scale in ((levels, (0, 10)), (several, (0, 10)), ({}, (1, 5)), ([], (1, 5))):
-        schema = pa.schema([], {"tokenfocus.config": json.dumps(config)})
-        assert scale_of(schema) == scale
-    assert scale_of(pa.schema([])) == (1, 5)
-    assert scale_of(pa.schema([], {"tokenfocus.config": "[" * 100_000})) == (1, 5)
+    one, two = {"q": ["base"]}, {"q": ["base"], "i": ["base"]}
+    for backbones in (one, two):
+        assert scale_of(pa.schema([], info(backbones, **levels).to_metadata()), "t") == (0, 10)
+    several = json.dumps({name: json.dumps(levels) for name in two})
+    for backbones, config, scale in (
+        (one, json.dumps(levels), (0, 10)), (two, several, (0, 10)), (one, "{}", (1, 5))
+    ):  # fmt: skip
+        assert scale_of(pa.schema([], older_metadata(backbones, config=config)), "t") == scale
+    assert scale_of(pa.schema([]), "t") == (1, 5)
+    with pytest.raises(ManifestError) as caught:
+        scale_of(pa.schema([], older_metadata(one, config="[" * 100_000)), "t")
+    assert str(caught.value).startswith("t: the table's metadata says '[[[[[")
 
 
 def test_infinite_ratings_are_no_scale_of_their_own() -> None:

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 
+from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.errors import BackboneError, ConfigError, UserError
 from tokenfocus_ray.schema import ScoreRow, sample_id
 from tokenfocus_ray.scoring import scorer as module
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
+from tokenfocus_ray.tables.members import ScoreTableInfo
 
 _RNG = np.random.default_rng(0)
 PICTURE = _RNG.integers(0, 256, size=(48, 64, 3), dtype=np.uint8)
@@ -419,7 +422,12 @@ def test_metadata_is_what_a_score_depends_on(scorer: AlignmentScorer) -> None:
     assert metadata["tokenfocus.backbone"] == "tiny-qwen2_5_vl"
     assert metadata["tokenfocus.members"] == "base"
     assert metadata["tokenfocus.template"] == scorer.template.fingerprint()
+    info = ScoreTableInfo.of(pa.schema([], metadata), "t")
+    (own,) = info.backbones
+    assert ScoringConfig.parse(own.config) == scorer.config
+    assert (info.members, info.scale, info.ensemble) == (("base",), (1, 5), None)
     assert sorted(metadata) == [
+        "tokenfocus",
         "tokenfocus.backbone",
         "tokenfocus.backbone_revision",
         "tokenfocus.config",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ import pyarrow as pa
 from tokenfocus_ray.datasets.manifest import Columns, passthrough
 from tokenfocus_ray.schema import SCORE_SCHEMA, ScoreRow
 from tokenfocus_ray.scoring.wire import ID, rows_to_table, scores_column, structs
+from tokenfocus_ray.tables.members import ScoreTableInfo
 
 
 def finish(table: pa.Table, columns: Columns, backbones: Sequence[str]) -> pa.Table:
@@ -24,23 +24,23 @@ def finish(table: pa.Table, columns: Columns, backbones: Sequence[str]) -> pa.Ta
         backbones: Their names.
     """
     names = [scores_column(i) for i in range(len(backbones))]
-    metadata = [_metadata(table.schema.field(name)) for name in names]
+    infos = [ScoreTableInfo.of(table.schema.field(name), name) for name in names]
     if len(backbones) == 1:
-        (scores,) = _flat(table, names)
-        about = metadata[0]
+        (scores,), (info,) = _flat(table, names), infos
     else:
-        members = [_members(m) for m in metadata]
+        members = [info.members for info in infos]
         each = [[ScoreRow(**row) for row in t.to_pylist()] for t in _flat(table, names)]
         rows = [
             combine(dict(zip(backbones, r, strict=True)), members) for r in zip(*each, strict=True)
         ]
-        scores, about = rows_to_table(rows), _about(dict(zip(backbones, metadata, strict=True)))
+        named = (own.named(name) for name, own in zip(backbones, infos, strict=True))
+        scores, info = rows_to_table(rows), ScoreTableInfo.joined(named)
     given = [n for n in table.column_names if n != ID and n not in names]
     renamed = passthrough(given, columns)
     kept = table.select(list(renamed)).rename_columns(list(renamed.values()))
     for field, column in zip(scores.schema, scores.columns, strict=True):
         kept = kept.append_column(field, column)
-    return kept.replace_schema_metadata(about)
+    return kept.replace_schema_metadata(dict(info.to_metadata()))
 
 
 def combine(rows: Mapping[str, ScoreRow], members: Sequence[Sequence[str]]) -> ScoreRow:
@@ -93,22 +93,3 @@ def _flat(table: pa.Table, names: Sequence[str]) -> list[pa.Table]:
         pa.table([scores.field(f.name) for f in SCORE_SCHEMA], schema=SCORE_SCHEMA)
         for scores in each
     ]
-
-
-def _metadata(field: pa.Field[Any]) -> dict[str, str]:
-    return {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
-
-
-def _members(metadata: Mapping[str, str]) -> list[str]:
-    return metadata.get("tokenfocus.members", "base").split(",")
-
-
-def _about(metadata: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """What the scores of several backbones depend on: JSON of backbone -> value."""
-    keys = dict.fromkeys(key for values in metadata.values() for key in values)
-    about = {
-        key: json.dumps({name: values.get(key) for name, values in metadata.items()})
-        for key in keys
-    }
-    members = [f"{name}/{m}" for name, values in metadata.items() for m in _members(values)]
-    return about | {"tokenfocus.members": ",".join(members)}

@@ -144,7 +144,7 @@ def score_manifest(
         (identity,) = each.values()
     made: set[str] = set()
     if ensemble is not None:
-        from tokenfocus_ray.ensemble.inputs import feature_names
+        from tokenfocus_ray.tables.features import feature_names
 
         check_ensemble(ensemble, each)
         identity["ensemble"] = ensemble.fingerprint()

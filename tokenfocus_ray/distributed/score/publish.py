@@ -17,6 +17,7 @@ from tokenfocus_ray.distributed.output import COMMITS, part_name
 from tokenfocus_ray.distributed.score.commits import Piece, read_table
 from tokenfocus_ray.schema import ENSEMBLE_COLUMNS, SCORE_SCHEMA
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.members import ScoreTableInfo
 
 #: Key of a part's file metadata: unit, piece and number of rows of each piece in it.
 PIECES_KEY = b"tokenfocus.pieces"
@@ -51,11 +52,14 @@ def _write_part(store: Store, part: int, pieces: Sequence[Piece], duplicates: An
         table = pa.concat_tables([t.replace_schema_metadata(None) for _, t in group])
         stop = start + table.num_rows
         here = duplicates[(start <= duplicates) & (duplicates < stop)] - start
-        about = group[0][1].schema.metadata or {}
-        merged = ENSEMBLE_COLUMNS if b"tokenfocus.ensemble" in about else {}
+        if writer is None:
+            info = ScoreTableInfo.find(group[0][1].schema, part_name(part))
+            merged = ENSEMBLE_COLUMNS if info is not None and info.ensemble is not None else {}
         table = _without_duplicates(table, here.tolist(), f"{part}-", start, merged)
         if writer is None:
-            schema = table.schema.with_metadata(group[0][1].schema.metadata)
+            # a piece of an earlier release may say it by other keys; a part says it once
+            about = group[0][1].schema.metadata if info is None else info.to_metadata()
+            schema = table.schema.with_metadata(dict(about or {}))
             writer = pq.ParquetWriter(sink, schema, compression="zstd")
         writer.write_table(table.replace_schema_metadata(schema.metadata))
         start = stop

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.scores import info, metadata, older_metadata
+from tokenfocus_ray.datasets.row_table import RowTable
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Unit
 from tokenfocus_ray.distributed.output import COMMITS
 from tokenfocus_ray.distributed.score.commits import (
@@ -28,6 +30,8 @@ from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.wire import rows_to_table
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.members import KEY, EnsembleInfo, ScoreTableInfo
+from tokenfocus_ray.tables.parquet import read_parquet
 
 
 def unit(number: int, n_rows: int | None) -> Unit:
@@ -203,7 +207,9 @@ def test_a_repeated_row_keeps_input_columns_of_an_ensembles_names(
     values = pa.array([1.5, 2.5], pa.float32()) if merged else pa.array(["low", "lower"])
     table = scored("a", "a").append_column("score_low", values)
     if merged:
-        table = table.replace_schema_metadata({"tokenfocus.ensemble": "0f"})
+        by = EnsembleInfo(fingerprint="0f", coverage=0.9)
+        about = info({"q": ["base"]}).model_copy(update={"ensemble": by}).to_metadata()
+        table = table.replace_schema_metadata(dict(about))
     ledger = Ledger(Store.of(tmp_path), [unit(0, 2)])
     commit(ledger, 0, 0, True, table)
     assert publish_next(ledger) == [1]
@@ -211,6 +217,32 @@ def test_a_repeated_row_keeps_input_columns_of_an_ensembles_names(
     assert found["error_code"].to_pylist() == [None, "duplicate_id"]
     expected = [1.5, math.nan] if merged else ["low", "lower"]
     assert repr(found["score_low"].to_pylist()) == repr(expected)
+
+
+def test_a_job_that_an_earlier_release_began_ends_as_one_table(tmp_path: Path) -> None:
+    """A part of before stays as it is; one of old and new pieces says who scored as new ones do."""
+    backbones = {"q": ["m0", "m1"], "i": ["a,b"]}
+    older, new = older_metadata(backbones), metadata(backbones)
+    before = Ledger(Store.of(tmp_path), [unit(0, UNIT_ROWS), unit(1, 2)])
+    commit(before, 0, 0, True, scored("a"))
+    publish_next(before)
+    part = scored("a").replace_schema_metadata(dict(older))
+    pq.write_table(part, tmp_path / "part-00000.parquet")
+    commit(before, 1, 0, False, scored("b").replace_schema_metadata(dict(older)))
+
+    ledger = Ledger(Store.of(tmp_path), [unit(0, UNIT_ROWS), unit(1, 2)])
+    commit(ledger, 1, 1, True, scored("c").replace_schema_metadata(dict(new)))
+    publish_next(ledger)
+    assert ledger.is_finished
+    each = [pq.read_schema(path) for path in sorted(tmp_path.glob("*.parquet"))]
+    assert [KEY.encode() in own.metadata for own in each] == [False, True]
+    said = [ScoreTableInfo.of(own, "t").members for own in each]
+    assert said == [("q/m0", "q/m1", "i/a,b")] * 2
+    table = RowTable.of(str(tmp_path), Store.of(tmp_path / "none"))
+    assert table.n_rows == 3
+    found = read_parquet(str(tmp_path), None, ["sample_id"])
+    assert found["sample_id"].to_pylist() == ["a", "b", "c"]
+    assert ScoreTableInfo.of(found.schema, "t").members == said[0]
 
 
 def test_rows_that_a_store_did_not_hand_out_are_scored_again(tmp_path: Path) -> None:

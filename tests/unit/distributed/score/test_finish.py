@@ -9,10 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.support.scores import metadata, older_metadata
 from tokenfocus_ray.datasets.manifest import find_columns
 from tokenfocus_ray.distributed.score.finish import combine, finish
+from tokenfocus_ray.ensemble.inputs import ScoreColumns
 from tokenfocus_ray.schema import SCORE_SCHEMA, ScoreRow
 from tokenfocus_ray.scoring.wire import ID, SCORES, rows_to_table, scores_column
+from tokenfocus_ray.tables.members import ScoreTableInfo
 
 MEMBERS = [["m0", "m1"], ["base"]]
 QWEN = ScoreRow(
@@ -26,6 +29,7 @@ INTERNVL = ScoreRow(
     n_visual_tokens=16,
 )  # fmt: skip
 REFUSED = ScoreRow("a", "unscored", "image_aspect_ratio", "too thin", element_scores=[math.nan])
+ROWS = [[QWEN, QWEN], [INTERNVL, REFUSED]]
 
 
 def test_backbones_weigh_the_same_whatever_their_members() -> None:
@@ -66,30 +70,58 @@ def table_of(*backbones: tuple[list[ScoreRow], dict[str, str]]) -> pa.Table:
     """What the last scoring stage hands on."""
     n = len(backbones[0][0])
     table = pa.table({"prompt": ["p"] * n, "score": [7] * n, ID: ["a"] * n})
-    for i, (rows, metadata) in enumerate(backbones):
+    for i, (rows, about) in enumerate(backbones):
         scores = pa.array(rows_to_table(rows).to_pylist(), SCORES)
-        field = pa.field(scores_column(i), SCORES, metadata=metadata)
+        field = pa.field(scores_column(i), SCORES, metadata=about)
         table = table.append_column(field, scores)
     return table
 
 
 def test_table_of_several_backbones() -> None:
     table = table_of(
-        ([QWEN, QWEN], {"tokenfocus.backbone": "q", "tokenfocus.members": "m0,m1"}),
-        ([INTERNVL, REFUSED], {"tokenfocus.backbone": "i", "tokenfocus.members": "base"}),
+        ([QWEN, QWEN], metadata({"q": ["m0", "m1"]})),
+        ([INTERNVL, REFUSED], metadata({"i": ["base"]})),
     )
     out = finish(table, find_columns(["prompt"], {"image": "prompt"}, "m"), ["qwen", "internvl"])
     assert out.column_names == ["prompt", "input_score", *SCORE_SCHEMA.names]
     assert out["score"][0].as_py() == 3.5
     assert out["status"].to_pylist() == ["ok", "unscored"]
-    metadata = {k.decode(): v.decode() for k, v in out.schema.metadata.items()}
-    assert metadata["tokenfocus.members"] == "qwen/m0,qwen/m1,internvl/base"
-    assert json.loads(metadata["tokenfocus.backbone"]) == {"qwen": "q", "internvl": "i"}
+    info = ScoreTableInfo.of(out.schema, "t")
+    assert info.members == ("qwen/m0", "qwen/m1", "internvl/base")
+    assert {one.name: one.source for one in info.backbones} == {"qwen": "q", "internvl": "i"}
+    about = {k.decode(): v.decode() for k, v in out.schema.metadata.items()}
+    assert about["tokenfocus.members"] == "qwen/m0,qwen/m1,internvl/base"
+    assert json.loads(about["tokenfocus.backbone"]) == {"qwen": "q", "internvl": "i"}
+
+
+def test_members_with_commas_and_quotes_are_told_apart() -> None:
+    """From the fields of the scorers through the table of both to whoever reads it."""
+    names = ["a,b", 'say "c"']
+    table = table_of(
+        ([QWEN, QWEN], metadata({"q": names})), ([INTERNVL, REFUSED], metadata({"i": ["base"]}))
+    )
+    out = finish(table, find_columns(["prompt"], {"image": "prompt"}, "m"), ["x,y", "internvl"])
+    info = ScoreTableInfo.of(out.schema, "t")
+    assert info.members == ("x,y/a,b", 'x,y/say "c"', "internvl/base")
+    assert info.bags == {"x,y": [0, 1], "internvl": [2]}
+    assert ScoreColumns.of(out, "t").total('x,y/say "c"').tolist() == [3, 3]
+
+
+def test_scores_that_an_earlier_release_wrote_are_combined_with_new_ones() -> None:
+    """A job of several backbones, one after another, that was begun before."""
+    parts = {"q": ["m0", "m1"], "i": ["base"]}
+    new = table_of(*zip(ROWS, [metadata({n: own}) for n, own in parts.items()], strict=True))
+    older = [older_metadata({"q": ["m0", "m1"]}), metadata({"i": ["base"]})]
+    mixed = table_of(*zip(ROWS, older, strict=True))
+    columns = find_columns(["prompt"], {"image": "prompt"}, "m")
+    each = [finish(table, columns, ["qwen", "internvl"]) for table in (new, mixed)]
+    assert each[0].schema.equals(each[1].schema, check_metadata=True)
 
 
 def test_table_of_one_backbone_keeps_its_rows() -> None:
-    table = table_of(([QWEN, REFUSED], {"tokenfocus.members": "m0,m1"}))
+    about = metadata({"q": ["m0", "m1"]})
+    table = table_of(([QWEN, REFUSED], about))
     out = finish(table, find_columns(["prompt"], {"image": "prompt"}, "m"), ["qwen"])
     expected = rows_to_table([QWEN, REFUSED]).to_pydict()
     np.testing.assert_equal(out.select(SCORE_SCHEMA.names).to_pydict(), expected)
-    assert out.schema.metadata == {b"tokenfocus.members": b"m0,m1"}
+    assert out.schema.metadata == {k.encode(): v.encode() for k, v in about.items()}
