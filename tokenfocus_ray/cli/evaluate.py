@@ -93,8 +93,10 @@ def print_report(report: EvaluationReport) -> None:
     table = Table("measure", title=f"{report.n_scored} of {report.n_rows} rows scored")
     for name in ("value", "95 % interval", "over"):
         table.add_column(name, justify="right")
-    for label, key, value, over in _lines(report):
-        table.add_row(label, _number(value), _between(*report.intervals.get(key, ())), over)
+    for one in report.figures:
+        if one.n or not one.optional:
+            over = f"{one.n} {one.unit}" if one.unit else ""
+            table.add_row(one.title, _number(one.value), _between(one.low, one.high), over)
     console.print(table)
 
     by_type = {
@@ -141,41 +143,6 @@ def print_comparison(comparison: Comparison, first: str, second: str) -> None:
     if comparison.n_dropped:
         notes.append(f"comparison: {comparison.n_dropped} rows left out, without label or score")
     _print_lines(console, notes)
-
-
-def _lines(report: EvaluationReport) -> list[tuple[str, str, float, str]]:
-    """What is shown of a report: name, key of its interval, value, what it is over."""
-    rows, elements = f"{report.n_labelled} rows", f"{report.n_elements} elements"
-    untied = f"{report.n_pairs - report.n_pairs_tied} pairs"
-    lines = [
-        ("SRCC", "srcc", report.srcc, rows),
-        ("PLCC (no fit)", "plcc", report.plcc, rows),
-        ("PLCC (official fit)", "", report.official.plcc, rows),
-        ("PLCC (corrected fit)", "", report.corrected.plcc, rows),
-        ("KRCC (tau-b)", "krcc", report.krcc, rows),
-        ("pairwise accuracy", "pairwise_accuracy", report.pairwise_accuracy, untied),
-        ("pairwise accuracy, ties", "pairwise_accuracy_ties", report.pairwise_accuracy_ties,
-         f"{report.n_pairs} pairs"),
-        ("calibration error", "", report.calibration_error, rows),
-    ]  # fmt: skip
-    if report.n_intervals:
-        over = f"{report.n_intervals} intervals"
-        lines += [
-            ("coverage of intervals", "interval_coverage", report.interval_coverage, over),
-            ("width of intervals", "", report.interval_width, over),
-        ]
-    if report.n_elements:
-        own = f"{report.n_elements_own} elements"
-        lines += [
-            ("element accuracy", "element_accuracy", report.element_accuracy, elements),
-            *([("element accuracy, own", "element_accuracy_own", report.element_accuracy_own, own)]
-              if report.n_elements_own else []),
-            ("element AUC", "element_auc", report.element_auc, elements),
-            ("element F1", "element_f1", report.element_f1, elements),
-            ("challenge score (official)", "final_official", report.final_official, ""),
-            ("challenge score (corrected)", "final_corrected", report.final_corrected, ""),
-        ]  # fmt: skip
-    return lines
 
 
 def _number(value: float, digits: int = 4) -> str:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from tokenfocus_ray.evaluation.challenge import THRESHOLD, element_accuracy
@@ -74,11 +74,16 @@ def element_figures(
         auc = _auc(scores_E[present_E], scores_E[~present_E])
         f1 = float(2 * (present_E & predicted_E).sum() / (present_E.sum() + predicted_E.sum()))
     own, own_labels = finite_pairs(element_present, element_labels)
-    agree = (own >= THRESHOLD) == (own_labels >= THRESHOLD)
-    accuracy_own = float(agree.mean()) if len(own) else math.nan
+    accuracy_own = float(agree(own, own_labels).mean()) if len(own) else math.nan
     return ElementFigures(
         found.n, found.n_dropped, found.accuracy, auc, f1, len(own), accuracy_own, reason
     )
+
+
+def agree(predicted_E: FloatArray, labels_E: FloatArray) -> FloatArray:
+    """[E] 1 where both sides say present, or both absent; else 0."""
+    found: NDArray[np.bool_] = (predicted_E >= THRESHOLD) == (labels_E >= THRESHOLD)
+    return found.astype(np.float64)
 
 
 def _auc(present: FloatArray, absent: FloatArray) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from tokenfocus_ray.evaluation.challenge import logistic
 from tokenfocus_ray.evaluation.correlation import srcc
 from tokenfocus_ray.evaluation.join import Joined
-from tokenfocus_ray.evaluation.reliability import held, tenths
+from tokenfocus_ray.evaluation.reliability import labels_inside, tenths
 from tokenfocus_ray.evaluation.report import EvaluationReport
 from tokenfocus_ray.evaluation.resampling.bootstrap import interval
 from tokenfocus_ray.evaluation.resampling.intervals import Resamples
@@ -125,7 +125,7 @@ def calibration(joined: Joined, report: EvaluationReport, column: str) -> Figure
     counts.hist(x, bins=30, color=SCORE_COLOUR, alpha=0.75)
     counts.set_ylabel("images")
     if report.n_intervals:
-        inside_N, bounded_N = held(joined.lows, joined.highs, joined.labels)
+        inside_N, bounded_N = labels_inside(joined.lows, joined.highs, joined.labels)
         scores, inside = joined.scores[bounded_N], inside_N[bounded_N]
         rows = [(scores[part].mean(), inside[part].mean()) for part in tenths(scores)]
         axes[2].plot(*zip(*rows, strict=True), "o-", color=LABEL_COLOUR, ms=5)

@@ -75,7 +75,7 @@ def coverage(lows_N: FloatArray, highs_N: FloatArray, labels_N: FloatArray) -> C
         highs_N: Upper ends; likewise.
         labels_N: On the same scale; NaN where there is no label.
     """
-    inside_N, known_N = held(lows_N, highs_N, labels_N)
+    inside_N, known_N = labels_inside(lows_N, highs_N, labels_N)
     n = int(known_N.sum())
     if n == 0:
         return Coverage(0, np.nan, np.nan)
@@ -83,7 +83,7 @@ def coverage(lows_N: FloatArray, highs_N: FloatArray, labels_N: FloatArray) -> C
     return Coverage(n, float(inside_N[known_N].mean()), float(width))
 
 
-def held(
+def labels_inside(
     lows_N: FloatArray, highs_N: FloatArray, labels_N: FloatArray
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """[N] whether an interval holds its label, and whether there are both."""

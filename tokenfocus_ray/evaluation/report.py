@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from tokenfocus_ray.evaluation.challenge import ChallengeScore, challenge_score
-from tokenfocus_ray.evaluation.correlation import correlations
-from tokenfocus_ray.evaluation.elements import ElementFigures, element_figures
+from tokenfocus_ray.evaluation.element_types import type_figures
+from tokenfocus_ray.evaluation.elements import ElementFigures
+from tokenfocus_ray.evaluation.figures import FIGURES
+from tokenfocus_ray.evaluation.figures.figure import Evidence, Figure
 from tokenfocus_ray.evaluation.generators import GeneratorFigures, generator_figures
 from tokenfocus_ray.evaluation.join import Joined, join_scores
 from tokenfocus_ray.evaluation.labels import read_labels, scale_of
-from tokenfocus_ray.evaluation.pairwise import accuracy_of, pairs_within
-from tokenfocus_ray.evaluation.reliability import calibration_error, coverage, other_scale
 from tokenfocus_ray.evaluation.resampling.bootstrap import too_few_groups
-from tokenfocus_ray.evaluation.resampling.intervals import (
-    UNDEFINED,
-    Interval,
-    Resamples,
-    accuracy_interval,
-    report_intervals,
-    used_groups,
-)
-from tokenfocus_ray.tables.columns import FloatArray
+from tokenfocus_ray.evaluation.resampling.intervals import Interval, Resamples, used_groups
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
     """How well score rows follow human labels.
+
+    A figure's value is an attribute too, and so is what it is over: ``report.srcc``,
+    ``report.n_pairs``, ``report.official``.
 
     Attributes:
         n_rows: Score rows.
@@ -46,31 +40,10 @@ class EvaluationReport:
         n_labels: Distinct samples in the labels.
         n_labels_without_row: Those of them that no score row has.
         n_groups: Prompts with a scored row and a usable label, which intervals resample.
-        srcc: Spearman's rank correlation.
-        plcc: Pearson's correlation without a fit.
-        krcc: Kendall's tau-b.
-        n_pairs: Pairs of images of one prompt.
-        n_pairs_tied: Those of them whose labels are equal.
-        pairwise_accuracy: Share of the others in the labels' order, ties of scores counting half.
-        pairwise_accuracy_ties: acc_eq with calibrated ties, over all pairs.
-        pairwise_epsilon: The largest difference of scores that counts as a tie there.
-        n_elements: Elements with score and label.
-        n_elements_excluded: Elements without a score, or with an empty or impossible label.
-        element_accuracy: Micro accuracy over elements, in 0..1.
-        element_auc: Area under the ROC curve over elements.
-        element_f1: Of elements that are present.
-        n_elements_own: Elements with a label and a decision of the table's own.
-        element_accuracy_own: Accuracy of those decisions.
-        calibration_error: Mean distance of score and label over tenths of the scores.
-        n_intervals: Labelled rows whose score has an interval.
-        interval_coverage: Share of labels within their score's interval.
-        interval_width: Mean width of those intervals.
-        official: The challenge's score as its script computes it.
-        corrected: The challenge's score with the fit from prediction to label.
+        figures: Of all rows; see :data:`~tokenfocus_ray.evaluation.figures.FIGURES`.
         by_generator: Figures of each image generator, where generators are known.
         by_element_type: Figures of each type of element.
         reasons: Why numbers are NaN or rows are missing; empty where all is well.
-        intervals: Ends of 95 % intervals by name of the figure; empty unless asked for.
     """
 
     n_rows: int
@@ -84,50 +57,45 @@ class EvaluationReport:
     n_labels: int
     n_labels_without_row: int
     n_groups: int
-    srcc: float
-    plcc: float
-    krcc: float
-    n_pairs: int
-    n_pairs_tied: int
-    pairwise_accuracy: float
-    pairwise_accuracy_ties: float
-    pairwise_epsilon: float
-    n_elements: int
-    n_elements_excluded: int
-    element_accuracy: float
-    element_auc: float
-    element_f1: float
-    n_elements_own: int
-    element_accuracy_own: float
-    calibration_error: float
-    n_intervals: int
-    interval_coverage: float
-    interval_width: float
-    official: ChallengeScore
-    corrected: ChallengeScore
+    figures: tuple[Figure, ...]
     by_generator: dict[str, GeneratorFigures]
     by_element_type: dict[str, ElementFigures]
     reasons: tuple[str, ...]
-    intervals: dict[str, Interval] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        """The value of a figure, or one of its details."""
+        # a copy that is being made has no figures yet
+        for figure in () if name == "figures" else self.figures:
+            if figure.name == name:
+                return figure.value
+            if name in figure.details:
+                return figure.details[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
-    def final_official(self) -> float:
-        """The challenge's final score as its script computes it."""
-        return self.official.final_score
-
-    @property
-    def final_corrected(self) -> float:
-        """The challenge's final score with the fit from prediction to label."""
-        return self.corrected.final_score
+    def intervals(self) -> dict[str, Interval]:
+        """Ends of 95 % intervals by name of the figure; empty unless asked for."""
+        return {one.name: one.interval for one in self.figures if one.interval is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes None, intervals keys such as ``srcc_low``."""
-        values = dataclasses.asdict(self)
-        for name, (low, high) in values.pop("intervals").items():
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            values |= self._figures() if field.name == "figures" else {
+                field.name: getattr(self, field.name)
+            }  # fmt: skip
+        for name, (low, high) in self.intervals.items():
             values |= {f"{name}_low": low, f"{name}_high": high}
-        values |= {"final_official": self.final_official, "final_corrected": self.final_corrected}
         plain: dict[str, Any] = _plain(values)
         return plain
+
+    def _figures(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for one in self.figures:
+            values |= one.details
+            if "." not in one.name:  # else a detail has it
+                values[one.name] = one.value
+        return values
 
 
 def evaluate_tables(
@@ -168,26 +136,10 @@ def evaluate_tables(
 
 def report_of(joined: Joined, *, intervals: bool = False) -> EvaluationReport:
     """Measures how well joined scores and labels agree; see :func:`evaluate_tables`."""
-    elements = joined.elements
-    known_N = np.isfinite(joined.labels)
-    scores_N, labels_N = joined.scores[known_N], joined.labels[known_N]
-    total = correlations(joined.scores, joined.labels)
-    pairs = pairs_within(scores_N, labels_N, joined.groups[known_N])
-    pairwise = accuracy_of(pairs)
-    in_all = element_figures(elements.scores, elements.labels, elements.present)
-    official, corrected = (
-        challenge_score(scores_N, labels_N, elements.scores, elements.labels, variant)
-        for variant in ("official", "corrected")
-    )
-    calibration, calibration_reason = _calibration(joined, scores_N, labels_N)
-    covered = coverage(joined.lows, joined.highs, joined.labels)
-    n_groups = len(used_groups(joined))
     resamples = Resamples.of(joined) if intervals else None
-    found = UNDEFINED if intervals else {}
-    if resamples is not None:
-        epsilon = pairwise.epsilon
-        found = report_intervals(joined, resamples, pairs, epsilon, official, corrected)
-    n_unscored = sum(joined.unscored.values())
+    evidence = Evidence(joined, resamples, intervals=intervals)
+    n_unscored, n_labelled = sum(joined.unscored.values()), len(evidence.scores)
+    n_groups = len(used_groups(joined))
     report = EvaluationReport(
         n_rows=joined.n_rows,
         n_duplicates=joined.n_duplicates,
@@ -195,76 +147,23 @@ def report_of(joined: Joined, *, intervals: bool = False) -> EvaluationReport:
         n_unscored=n_unscored,
         unscored=joined.unscored,
         n_unlabelled=joined.n_unlabelled,
-        n_excluded=total.n_dropped,
-        n_labelled=total.n,
+        n_excluded=len(joined.scores) - n_labelled,
+        n_labelled=n_labelled,
         n_labels=joined.n_labels,
         n_labels_without_row=joined.n_labels_without_row,
         n_groups=n_groups,
-        srcc=total.srcc,
-        plcc=total.plcc,
-        krcc=total.krcc,
-        n_pairs=pairwise.n,
-        n_pairs_tied=pairwise.n_tied,
-        pairwise_accuracy=pairwise.accuracy,
-        pairwise_accuracy_ties=pairwise.accuracy_ties,
-        pairwise_epsilon=pairwise.epsilon,
-        n_elements=in_all.n,
-        n_elements_excluded=in_all.n_dropped,
-        element_accuracy=in_all.accuracy,
-        element_auc=in_all.auc,
-        element_f1=in_all.f1,
-        n_elements_own=in_all.n_own,
-        element_accuracy_own=in_all.accuracy_own,
-        calibration_error=calibration,
-        n_intervals=covered.n,
-        interval_coverage=covered.share,
-        interval_width=covered.width,
-        official=official,
-        corrected=corrected,
+        figures=tuple(figure(evidence) for figure in FIGURES),
         by_generator=generator_figures(joined, resamples),
-        by_element_type=_by_type(joined, resamples),
+        by_element_type=type_figures(joined, resamples),
         reasons=(),
-        intervals=found,
     )
-    reasons = _reasons(report, joined.unusable)
-    reasons += joined.notes
-    if pairwise.reason:
-        reasons.append(f"pairwise accuracy: {pairwise.reason}")
-    if in_all.n and in_all.reason:
-        reasons.append(f"elements: {in_all.reason}")
-    if calibration_reason:
-        reasons.append(f"calibration error: {calibration_reason}")
+    reasons = [*_counts(report, joined.unusable), *_of_figures(report.figures, joined.notes)]
     if intervals and resamples is None:
         reasons.append(f"intervals: {too_few_groups(n_groups)}")
     return dataclasses.replace(report, reasons=tuple(reasons))
 
 
-def _calibration(
-    joined: Joined, scores_N: FloatArray, labels_N: FloatArray
-) -> tuple[float, str | None]:
-    if not len(scores_N):
-        return math.nan, "no row has score and label"
-    reason = None if joined.on_scale else other_scale(scores_N, labels_N)
-    return (math.nan, reason) if reason else (calibration_error(scores_N, labels_N), None)
-
-
-def _by_type(joined: Joined, resamples: Resamples | None) -> dict[str, ElementFigures]:
-    elements = joined.elements
-    types_E = np.array(elements.types, dtype=np.str_)
-    found = {}
-    for kind in sorted(set(elements.types)):
-        own_E = types_E == kind
-        figures = element_figures(
-            elements.scores[own_E], elements.labels[own_E], elements.present[own_E]
-        )
-        if resamples is not None and figures.n:
-            low, high = accuracy_interval(joined, resamples, own_E)
-            figures = dataclasses.replace(figures, accuracy_low=low, accuracy_high=high)
-        found[kind] = figures
-    return found
-
-
-def _reasons(report: EvaluationReport, unusable: str) -> list[str]:
+def _counts(report: EvaluationReport, unusable: str) -> list[str]:
     counts = {
         "rows left out because an earlier row has their sample_id": report.n_duplicates,
         "rows unscored": report.n_unscored,
@@ -273,17 +172,22 @@ def _reasons(report: EvaluationReport, unusable: str) -> list[str]:
         "labels without a score row": report.n_labels_without_row,
         "elements without a score or a usable label": report.n_elements_excluded,
     }
-    reasons = [f"{count} {what}" for what, count in counts.items() if count]
-    official, corrected = report.official.reason, report.corrected.reason
-    whys = (
-        {"both fits": official}
-        if official == corrected
-        else {"official fit": official, "corrected fit": corrected}
-    )
-    return reasons + [f"challenge score, {which}: {why}" for which, why in whys.items() if why]
+    return [f"{count} {what}" for what, count in counts.items() if count]
+
+
+def _of_figures(figures: Sequence[Figure], notes: Sequence[str]) -> list[str]:
+    """Every reason once, and before those of pairs what is to be known of their prompts."""
+    lines: list[str | None] = []
+    for figure in figures:
+        if figure.unit == "pairs":
+            lines += notes
+        lines.append(figure.reason)
+    return list(dict.fromkeys(filter(None, lines)))
 
 
 def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -9,18 +9,16 @@ import pytest
 from scipy import stats
 
 from tokenfocus_ray.evaluation import element_figures, logistic, pairwise_accuracy
+from tokenfocus_ray.evaluation.element_types import accuracy_interval
+from tokenfocus_ray.evaluation.figures import FIGURES
+from tokenfocus_ray.evaluation.figures.figure import Evidence
 from tokenfocus_ray.evaluation.generators import generator_figures
 from tokenfocus_ray.evaluation.join import Elements, Joined
 from tokenfocus_ray.evaluation.pairwise import pairs_within
 from tokenfocus_ray.evaluation.reliability import coverage
 from tokenfocus_ray.evaluation.report import report_of
 from tokenfocus_ray.evaluation.resampling.bootstrap import ENDS, Draws
-from tokenfocus_ray.evaluation.resampling.intervals import (
-    Resamples,
-    accuracy_interval,
-    report_intervals,
-    used_groups,
-)
+from tokenfocus_ray.evaluation.resampling.intervals import Resamples, used_groups
 
 COUNT, SEED = 25, 3
 
@@ -73,12 +71,10 @@ def resampled(whole: Joined) -> list[Joined]:
 def test_every_figure() -> None:
     whole = joined()
     report = report_of(whole)
-    known = np.isfinite(whole.labels)
-    pairs = pairs_within(whole.scores[known], whole.labels[known], whole.groups[known])
     resamples = Resamples(used_groups(whole), Draws.of(15, COUNT, SEED))
-    found = report_intervals(
-        whole, resamples, pairs, report.pairwise_epsilon, report.official, report.corrected
-    )
+    evidence = Evidence(whole, resamples, intervals=True)
+    each = [figure(evidence) for figure in FIGURES]
+    found = {one.name: one.interval for one in each if one.interval is not None}
     samples: dict[str, list[float]] = {name: [] for name in found}
     for one in resampled(whole):
         own = np.isfinite(one.labels)
