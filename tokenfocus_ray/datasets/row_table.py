@@ -19,6 +19,7 @@ from tokenfocus_ray.tables.members import ScoreTableInfo
 from tokenfocus_ray.tables.parquet import read_parquet
 from tokenfocus_ray.tables.text import TextOptions
 
+
 @dataclass(frozen=True, slots=True)
 class RowTable:
     """All rows of some Parquet files, in the order of their names.
