@@ -25,8 +25,7 @@ from tests.support.proxy import faulty_proxy
 from tests.support.s3 import S3Server
 from tokenfocus_ray.config import JobConfig, ScoringConfig
 from tokenfocus_ray.datasets.synthetic.files import write_benchmark
-from tokenfocus_ray.distributed.lease import LEASE
-from tokenfocus_ray.distributed.output import COMMITS
+from tokenfocus_ray.distributed.layout import COMMITS, LEASE
 from tokenfocus_ray.distributed.score.job import score_manifest
 from tokenfocus_ray.storage import Store
 

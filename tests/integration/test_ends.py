@@ -18,8 +18,8 @@ from tests.support.standin import PixelStage, run_pixels
 from tests.support.train import small_config, small_data
 from tests.unit.ensemble.test_apply import TWO, fitted
 from tokenfocus_ray.backbones import loading
-from tokenfocus_ray.distributed import merge
-from tokenfocus_ray.distributed.score import job as batch
+from tokenfocus_ray.distributed import merge, output
+from tokenfocus_ray.distributed.output import Launch
 from tokenfocus_ray.distributed.train.job import train_members
 from tokenfocus_ray.errors import BackboneError, ManifestError, OutputError, UserError
 from tokenfocus_ray.scoring.stage import ScoreStage
@@ -46,13 +46,13 @@ def refusal(manifest: Path, stage: type[ScoreStage] = PixelStage) -> tuple[type[
 def test_a_manifest_that_goes_away_while_it_is_read(
     manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = batch._begin
+    write_record = Launch.write_record
 
-    def begin_and_remove(*arguments: Any) -> None:
-        begin(*arguments)
+    def begin_and_remove(launch: Launch) -> None:
+        write_record(launch)
         manifest.unlink()
 
-    monkeypatch.setattr(batch, "_begin", begin_and_remove)
+    monkeypatch.setattr(Launch, "write_record", begin_and_remove)
     kind, message = refusal(manifest)
     assert kind is ManifestError
     assert message.startswith(f"{manifest}, row groups [0]: cannot be read: ")
@@ -118,12 +118,11 @@ class FullStore(Store):
 def full(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders that jobs write to are :class:`FullStore`."""
 
-    def place(uri: str) -> Store:
+    def absolute_store(uri: str) -> Store:
         store = Store.of(uri)
         return FullStore(store.uri, store.filesystem, store.root)
 
-    monkeypatch.setattr(batch, "place", place)
-    monkeypatch.setattr(merge, "place", place)
+    monkeypatch.setattr(output, "absolute_store", absolute_store)
 
 
 def test_a_full_disk_while_committing(

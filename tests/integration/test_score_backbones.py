@@ -21,7 +21,7 @@ from tokenfocus_ray import AlignmentScorer
 from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.config import JobConfig, ScoringConfig
 from tokenfocus_ray.datasets.manifest import Columns
-from tokenfocus_ray.distributed.output import COMMITS
+from tokenfocus_ray.distributed.layout import COMMITS
 from tokenfocus_ray.distributed.score.job import RunSummary, run_job, score_manifest
 from tokenfocus_ray.distributed.score.pools import Scorer
 from tokenfocus_ray.errors import ConfigError, PromptError

@@ -19,7 +19,8 @@ from tests.support.s3 import S3Server, free_ports
 from tokenfocus_ray import s3
 from tokenfocus_ray.datasets.footers import File
 from tokenfocus_ray.datasets.watch import stamps
-from tokenfocus_ray.distributed.lease import LEASE, hold
+from tokenfocus_ray.distributed.layout import LEASE
+from tokenfocus_ray.distributed.lease import hold
 from tokenfocus_ray.distributed.output import check_outside
 from tokenfocus_ray.errors import ImageDecodeError, OutputError
 from tokenfocus_ray.schema import ERROR_CODES

@@ -17,6 +17,7 @@ import pytest
 
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Unit
 from tokenfocus_ray.distributed import lease
+from tokenfocus_ray.distributed.layout import LEASE
 from tokenfocus_ray.distributed.score.commits import JOB_FILE, Piece, write_commit
 from tokenfocus_ray.distributed.score.ids import digests
 from tokenfocus_ray.distributed.score.ledger import Ledger
@@ -72,7 +73,7 @@ class Race:
         assert [row["sample_id"] for row in found] == expected, self.seed
         assert {row["status"] for row in found} == {"ok"}, self.seed
         assert set(self.commits.values()) == {1}, self.seed
-        assert self.store.names(lease.LEASE) == [], self.seed
+        assert self.store.names(LEASE) == [], self.seed
 
     def _launch(self, number: int, start: threading.Barrier) -> None:
         points = random.Random(self.seed * 100 + number)

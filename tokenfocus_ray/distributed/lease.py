@@ -26,12 +26,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenfocus_ray.distributed.holders import HELD, Life, in_words, life_of, now, record_of
-from tokenfocus_ray.distributed.output import JOB
+from tokenfocus_ray.distributed.layout import LEASE
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.say import Say
 from tokenfocus_ray.storage import Store
 
-LEASE = f"{JOB}/lease"
 #: Seconds between heartbeats, and without one after which a launch is taken for dead.
 BEAT_SECONDS, SILENT_SECONDS = 10.0, 60.0
 #: Seconds between looks at another's heartbeat.

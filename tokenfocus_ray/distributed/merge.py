@@ -24,15 +24,9 @@ import pyarrow.parquet as pq
 import ray
 
 from tokenfocus_ray.datasets.row_table import RowTable, check_equal_rows
-from tokenfocus_ray.distributed.lease import Lease, hold, refuse_if_held
-from tokenfocus_ray.distributed.output import (
-    INPUT,
-    JOB,
-    check_identity,
-    check_outside,
-    part_name,
-    place,
-)
+from tokenfocus_ray.distributed.layout import INPUT, JOB, part_name
+from tokenfocus_ray.distributed.lease import Lease
+from tokenfocus_ray.distributed.output import OutputFolder, OutputKind
 from tokenfocus_ray.distributed.ray_errors import carry_errors, own_errors
 from tokenfocus_ray.distributed.score.progress import Pace
 from tokenfocus_ray.distributed.session import ray_session
@@ -43,7 +37,7 @@ from tokenfocus_ray.progress import Progress, Watch, every_line
 from tokenfocus_ray.say import Say
 from tokenfocus_ray.storage import Store
 
-MERGE_FILE = f"{JOB}/merge.json"
+MERGE = OutputKind("merge", "no merge", f"{JOB}/merge.json")
 #: Rows of an output file, and of what a task holds of the input at a time.
 PART_ROWS, BATCH_ROWS = 65_536, 8_192
 
@@ -139,9 +133,8 @@ def merge_scores(
     """
     started = time.monotonic()
     bundle = Ensemble.load(ensemble) if isinstance(ensemble, str) else ensemble
-    store = place(out)
-    check_outside(store, scores)
-    refuse_if_held(store)
+    folder = OutputFolder.find(MERGE, out, scores)
+    store = folder.store
     tables = tuple(
         RowTable.of(uri, store.child(INPUT, f"{number}.parquet"))
         for number, uri in enumerate(scores)
@@ -152,31 +145,23 @@ def merge_scores(
     for number, table in enumerate(tables):
         identity |= {f"input.{number}.{key}": value for key, value in table.fingerprint.items()}
     parts = range(math.ceil(n_rows / PART_ROWS))
-
-    def is_known() -> bool:
-        return check_identity(store, MERGE_FILE, identity, JOB.__eq__, "no merge")
-
-    if is_known() and not _missing(store, parts):
-        store.sweep()
+    if folder.is_begun(identity) and not _missing(store, parts):
+        folder.sweep()
         say(f"already finished: {n_rows:,} rows are there, nothing is merged")
     else:
-        store.check_writable()
-        with hold(store, "merge", say) as lease:
-            # asked again, since another launch may have begun or ended in between
-            if not is_known():
-                lease.confirm()
+        with folder.launch(identity, say) as launch:
+            if not launch.goes_on:
                 for table in tables:
-                    for name, data in table.inputs.items():
-                        store.write_bytes(f"{INPUT}/{name}", data)
-                store.write_json(MERGE_FILE, identity)
+                    launch.keep_inputs(table.inputs)
+                launch.write_record()
             if todo := _missing(store, parts):
                 if len(todo) < len(parts):
                     say(f"{len(parts) - len(todo):,} of {len(parts):,} parts are there already")
                 with ray_session():
                     watch = progress or every_line(say, _line_of)
-                    _run(MergeParts(bundle, tables, lease, PART_ROWS), todo, n_rows, watch)
-            lease.confirm()
-            store.sweep()
+                    parts_of = MergeParts(bundle, tables, launch.lease, PART_ROWS)
+                    _run(parts_of, todo, n_rows, watch)
+            launch.finish()
     rows, scored = _count(store)
     if rows != n_rows:
         raise OutputError(

@@ -18,7 +18,7 @@ from tokenfocus_ray.backbones.lora import (
     local_adapters,
 )
 from tokenfocus_ray.config import ScoringConfig
-from tokenfocus_ray.distributed.output import ADAPTER_CONFIGS, difference, differing
+from tokenfocus_ray.distributed.identity import ADAPTER_CONFIGS, difference, differing
 from tokenfocus_ray.errors import ConfigError
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.prompt import asked

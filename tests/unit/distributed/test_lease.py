@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pickle
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pytest
 import ray
 
@@ -23,14 +23,12 @@ from tests.support.processes import ROOT
 from tests.support.races import Race, races, scored  # noqa: F401
 from tokenfocus_ray.cli.app import main
 from tokenfocus_ray.config import JobConfig
-from tokenfocus_ray.datasets.manifest import find_columns
-from tokenfocus_ray.datasets.units import Source
 from tokenfocus_ray.distributed import lease as leases
 from tokenfocus_ray.distributed.holders import record_of
-from tokenfocus_ray.distributed.lease import LEASE, hold, refuse_if_held
-from tokenfocus_ray.distributed.output import part_name
-from tokenfocus_ray.distributed.score.commits import JOB_FILE, Piece, write_commit
-from tokenfocus_ray.distributed.score.job import _begin, run_job
+from tokenfocus_ray.distributed.layout import LEASE, part_name
+from tokenfocus_ray.distributed.lease import hold, refuse_if_held
+from tokenfocus_ray.distributed.output import Launch, OutputFolder
+from tokenfocus_ray.distributed.score.job import SCORES, run_job
 from tokenfocus_ray.distributed.train.fleet import Fleet
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
@@ -58,11 +56,6 @@ def refusal(out: Store) -> str:
     with pytest.raises(OutputError) as caught, hold(out, "merge", str):
         pass
     return str(caught.value)
-
-
-def source() -> Source:
-    columns = find_columns(["prompt", "path"], {}, "m")
-    return Source("m", columns, pa.schema([]), (), {}, {"0.parquet": b"x"})
 
 
 # --- of this machine --------------------------------------------------------------------------
@@ -299,8 +292,12 @@ def test_a_launch_that_was_taken_over_writes_nothing_more(out: Store) -> None:
         with beating(out), pytest.raises(OutputError, match="is gone, taken over by another"):
             mine.confirm()
         out.delete(f"{LEASE}/{mine.name}")
-        with pytest.raises(OutputError, match="no longer holds"):
-            _begin(mine, source(), {})
+        launch = Launch(OutputFolder(SCORES, out), {}, mine, goes_on=False)
+        steps = [launch.clear, functools.partial(launch.keep_inputs, {"0.parquet": b"x"})]
+        for step in (*steps, launch.write_record, launch.finish):
+            with pytest.raises(OutputError, match="no longer holds"):
+                step()
+        assert out.names("__job") == ["lease"]
 
 
 def test_a_training_that_was_taken_over_ends_its_members(
@@ -344,18 +341,6 @@ def test_one_that_came_in_the_same_moment_and_withdrew_is_no_loss(out: Store) ->
 
 
 # --- the folder -------------------------------------------------------------------------------
-
-
-def test_beginning_anew_keeps_the_lease(out: Store) -> None:
-    """``--overwrite`` deletes all else."""
-    write_commit(out, Piece(0, 0, True), scored(0, 0), None)
-    out.write_bytes(part_name(0), to_parquet(scored(0, 0)))
-    out.write_json(JOB_FILE, {"a": 1})
-    with hold(out, "score", str) as mine:
-        _begin(mine, source(), {"a": 2})
-        mine.confirm()
-        assert out.names() == ["__job"]
-        assert out.names("__job") == ["input", "job.json", "lease"]
 
 
 def test_readers_of_the_folder_pass_over_the_lease(out: Store) -> None:

@@ -14,7 +14,7 @@ from tests.support.hub import FIRST, SECOND, HubCache
 from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.config import ScoringConfig, TrainConfig
 from tokenfocus_ray.datasets.manifest import find_columns
-from tokenfocus_ray.distributed.output import check_identity
+from tokenfocus_ray.distributed.output import OutputFolder, OutputKind
 from tokenfocus_ray.distributed.preflight import check_ensemble, scoring_identity, settle
 from tokenfocus_ray.distributed.train.job import _settle
 from tokenfocus_ray.ensemble.bundle import Ensemble
@@ -63,7 +63,7 @@ def identity(backbone: str, revision: str | None = None) -> dict[str, Any]:
 
 
 def agree(store: Store, found: dict[str, Any]) -> bool:
-    return check_identity(store, "job.json", found, lambda _: True, "no scoring job")
+    return OutputFolder(OutputKind("score", "no scoring job", "job.json"), store).is_begun(found)
 
 
 def test_a_launch_on_another_commit_is_refused(hub: HubCache, tmp_path: Path) -> None:

@@ -11,8 +11,7 @@
     OUT/__job/commits/UNIT-PIECE.kept.parquet   a piece of which some rows are to be scored again
 
 A file is written whole or not at all, and its name says which rows are in it, so writing it twice
-changes nothing. Whoever reads the folder as a table passes over names that begin with one
-underscore (Arrow, Spark, Ray) or with two (Hugging Face).
+changes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tokenfocus_ray.distributed.output import COMMITS, JOB
+from tokenfocus_ray.distributed.layout import COMMITS, JOB
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.tables.parquet import to_parquet

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset as pads
@@ -20,15 +19,8 @@ import ray
 from tokenfocus_ray.config import JobConfig, ScoringConfig
 from tokenfocus_ray.datasets.sources import plan_source
 from tokenfocus_ray.datasets.units import Source
-from tokenfocus_ray.distributed.lease import LEASE, Lease, hold, refuse_if_held
-from tokenfocus_ray.distributed.output import (
-    COMMITS,
-    INPUT,
-    JOB,
-    check_identity,
-    check_outside,
-    place,
-)
+from tokenfocus_ray.distributed.layout import COMMITS, INPUT
+from tokenfocus_ray.distributed.output import OutputFolder, OutputKind
 from tokenfocus_ray.distributed.preflight import (
     check_ensemble,
     check_features,
@@ -53,6 +45,8 @@ from tokenfocus_ray.tables.text import PLAIN, TextOptions
 
 if TYPE_CHECKING:
     from tokenfocus_ray.ensemble.bundle import Ensemble
+
+SCORES = OutputKind("score", "no scoring job", JOB_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,24 +195,22 @@ def run_job(
         progress: Likewise.
     """
     started = time.monotonic()
-    store = place(out)
-    check_outside(store, manifests)
-    refuse_if_held(store)
+    others = [images] if images else []
+    folder = OutputFolder.find(SCORES, out, manifests, others=others, overwrite=overwrite)
+    store = folder.store
     source = plan_source(manifests, images, mapping, store.child(INPUT), text, say)
     source = replace(source, confined=images_only)
     if ensemble is not None:
         check_features(ensemble, features, source.schema.names)
-    everything = {
+    identity = {
         **identity,
         **{f"input.{name}": value for name, value in source.fingerprint.items()},
         **{f"input.column.{role}": name for role, name in asdict(source.columns).items() if name},
         **({"input.encoding": text.encoding} if text.encoding else {}),
         "commit_rows": job.commit_rows,
     }
-    inputs = [*manifests, *([images] if images else [])]
-    is_known = functools.partial(_is_known, store, everything, inputs, overwrite)
-    if is_known() and not retry_unscored and _is_finished(store, source):
-        store.sweep()
+    if folder.is_begun(identity) and not retry_unscored and _is_finished(store, source):
+        folder.sweep()
         summary = _count(store, source.n_rows)
         say(f"already finished: {summary.rows:,} rows are there, nothing is scored")
         return replace(summary, out=out, seconds=time.monotonic() - started)
@@ -226,43 +218,31 @@ def run_job(
         # first, so that a job that is refused leaves nothing behind
         names = [scorer.name for scorer in scorers]
         check_budget(names, job, cluster_gpus(), ray.cluster_resources().get("CPU", 0))
-        store.check_writable()
-        with hold(store, "score", say) as lease:
-            # asked again, since another launch may have begun or ended in between
-            ledger = Ledger(store, source.units) if is_known() else None
+        with folder.launch(identity, say) as launch:
+            ledger = Ledger(store, source.units) if launch.goes_on else None
             if ledger and retry_unscored and (again := reopen(ledger)):
                 say(f"{again} rows are scored again")
                 ledger = Ledger(store, source.units)
-            launch: dict[str, Any] | None = None
+            record: dict[str, Any] | None = None
             if ledger is None or not ledger.is_finished:
                 if ledger is None:
-                    _begin(lease, source, everything)
+                    launch.clear()
+                    launch.keep_inputs(source.inputs)
+                    launch.write_record()
                     ledger = Ledger(store, source.units)
                 else:
                     say(ledger.there(job.commit_rows))
                 watch = progress or every_line(say, line_of)
-                run = BatchRun(lease, source, scorers, job, ledger, say, ensemble, watch)
+                run = BatchRun(launch.lease, source, scorers, job, ledger, say, ensemble, watch)
                 run.finish()
-                launch = run.record()
-            lease.confirm()
+                record = run.record()
+            launch.finish()
             store.delete(COMMITS)
-            for folder in (store, store.child(JOB)):
-                folder.sweep()
             summary = _count(store, source.n_rows)
             summary = replace(summary, out=out, seconds=time.monotonic() - started)
-            if launch or not store.exists(RUN_FILE):
-                store.write_json(RUN_FILE, asdict(summary) | {"launch": launch, "job": everything})
+            if record or not store.exists(RUN_FILE):
+                store.write_json(RUN_FILE, asdict(summary) | {"launch": record, "job": identity})
     return summary
-
-
-def _is_known(
-    store: Store, identity: Mapping[str, Any], inputs: Sequence[str], overwrite: bool
-) -> bool:
-    """Whether there is a job to go on with; refuses what belongs to something else."""
-    if overwrite:
-        check_clearable(store, inputs)
-        return False
-    return check_identity(store, JOB_FILE, identity, JOB.__eq__, "no scoring job")
 
 
 def _is_finished(store: Store, source: Source) -> bool:
@@ -272,46 +252,6 @@ def _is_finished(store: Store, source: Source) -> bool:
         and not store.exists(COMMITS)
         and Ledger(store, source.units).is_finished
     )
-
-
-def _begin(lease: Lease, source: Source, identity: Mapping[str, Any]) -> None:
-    """Makes room for a new job; the record comes last, so that a job is begun whole."""
-    lease.confirm()
-    store = lease.out
-    for name in store.names():
-        if name != JOB:
-            store.delete(name)
-    job, record = store.child(JOB), PurePosixPath(JOB_FILE).name
-    for name in sorted(job.names(), key=record.__eq__):
-        if name != PurePosixPath(LEASE).name:
-            job.delete(name)
-    for name, data in source.inputs.items():
-        store.write_bytes(f"{INPUT}/{name}", data)
-    store.write_json(JOB_FILE, identity)
-
-
-def check_clearable(store: Store, inputs: Sequence[str]) -> None:
-    """Refuses to delete anything but what earlier jobs wrote.
-
-    Args:
-        store: The output folder.
-        inputs: Manifests and image folders, which must not lie in it.
-
-    Raises:
-        OutputError: naming the folder and what is in the way.
-    """
-    for uri in inputs:
-        if place(uri).lies_in(store):
-            raise OutputError(
-                f"output folder {store.uri!r} holds the input {uri!r}, which --overwrite would "
-                f"delete; choose another"
-            )
-    foreign = [n for n in store.names() if n != JOB and not n.endswith(".parquet")]
-    if foreign:
-        raise OutputError(
-            f"output folder {store.uri!r} holds {foreign[0]!r}, which no scoring job wrote; "
-            f"--overwrite deletes scores only: choose another folder"
-        )
 
 
 def _count(store: Store, n_rows: int | None) -> RunSummary:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Unit
-from tokenfocus_ray.distributed.output import COMMITS, part_name
+from tokenfocus_ray.distributed.layout import COMMITS, part_name
 from tokenfocus_ray.distributed.score.commits import Piece
 from tokenfocus_ray.distributed.score.ids import DIGEST, SeenIds, digests
 from tokenfocus_ray.storage import Store

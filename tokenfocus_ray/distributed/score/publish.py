@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tokenfocus_ray.distributed.output import COMMITS, part_name
+from tokenfocus_ray.distributed.layout import COMMITS, part_name
 from tokenfocus_ray.distributed.score.commits import Piece, read_table
 from tokenfocus_ray.schema import ENSEMBLE_COLUMNS, SCORE_SCHEMA
 from tokenfocus_ray.storage import Store

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tokenfocus_ray.distributed.output import part_name
+from tokenfocus_ray.distributed.layout import part_name
 from tokenfocus_ray.distributed.score.commits import RETRIED, Piece, read_table
 from tokenfocus_ray.distributed.score.ledger import Ledger
 from tokenfocus_ray.distributed.score.publish import PIECES_KEY

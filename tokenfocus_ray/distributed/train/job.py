@@ -26,8 +26,8 @@ from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.backbones.base import Source
 from tokenfocus_ray.backbones.images import ImageSpec
 from tokenfocus_ray.config import TrainConfig
-from tokenfocus_ray.distributed.lease import Lease, hold, refuse_if_held
-from tokenfocus_ray.distributed.output import JOB, check_identity, check_outside, place
+from tokenfocus_ray.distributed.layout import JOB
+from tokenfocus_ray.distributed.output import Launch, OutputFolder, OutputKind
 from tokenfocus_ray.distributed.preflight import check_scorer, members_record
 from tokenfocus_ray.distributed.ray_errors import reason_of
 from tokenfocus_ray.distributed.score.failures import Action
@@ -62,6 +62,12 @@ if TYPE_CHECKING:
     from tokenfocus_ray.plan.training import TrainingPlan  # needs torch, which only a plan does
 
 CONFIG_FILE, OOF_FILE, SUMMARY_FILE = "config.json", "oof.parquet", "summary.json"
+RUN = OutputKind(
+    "train",
+    "no training",
+    CONFIG_FILE,
+    frozenset({SAMPLES_FILE, SKIPPED_FILE, "images", "members", JOB}),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,24 +138,16 @@ def train_members(
         TrainingError: some members failed; launching again trains those only.
     """
     started = time.monotonic()
-    store = place(out)
-    check_outside(store, [config.data, *([config.test] if config.test else [])])
-    refuse_if_held(store)
+    folder = OutputFolder.find(RUN, out, [config.data, *([config.test] if config.test else [])])
     config, sources = _settle(config)
     manifest, specs = _check(config, sources)
-    store.check_writable()
     identity = config.identity() | {"data": manifest.fingerprint}
     identity |= {f"backbones.{name}.weights": s.revision for name, s in sources.items()}
-    _is_known(store, identity)  # before anything is written to a folder of something else
-    with hold(store, "train", say) as lease:
+    folder.is_begun(identity)  # before anything is written to a folder of something else
+    with folder.launch(identity, say) as launch:
         watch = progress or every_record(say)
-        summary = _train(config, manifest, sources, specs, identity, lease, say, watch)
+        summary = _train(config, manifest, sources, specs, launch, say, watch)
     return replace(summary, seconds=time.monotonic() - started)
-
-
-def _is_known(store: Store, identity: Mapping[str, Any]) -> bool:
-    ours = (SAMPLES_FILE, SKIPPED_FILE, "images", "members", JOB)
-    return check_identity(store, CONFIG_FILE, identity, ours.__contains__, "no training")
 
 
 def _train(
@@ -157,23 +155,21 @@ def _train(
     manifest: Manifest,
     sources: Mapping[str, Source],
     specs: Mapping[str, ImageSpec],
-    identity: Mapping[str, Any],
-    lease: Lease,
+    launch: Launch,
     say: Say,
     watch: Watch,
 ) -> TrainSummary:
     """What is done while no other launch may write to the run's folder."""
     from tokenfocus_ray.plan.training import check_space
 
-    started, store = time.monotonic(), lease.out
-    known = _is_known(store, identity)
+    started, store = time.monotonic(), launch.folder.store
     with ray_session():
         check_resources(config)
         check_space(config, sources, store.free_bytes(), store.uri)
-        if not (known and store.exists(SAMPLES_FILE)):
+        if not (launch.goes_on and store.exists(SAMPLES_FILE)):
             say(f"looking at {manifest.table.num_rows} samples of {manifest.path}")
             prepare_samples(manifest, config, sources, specs, store, watch)
-            store.write_json(CONFIG_FILE, identity)
+            launch.write_record()
         samples = read_samples(store)
         skipped = _read_table(store, SKIPPED_FILE)
         _say_skipped(skipped, store, say)
@@ -181,10 +177,10 @@ def _train(
         _check_shares(jobs)
         for line in warnings({job.name: job.choice for job in jobs}):
             say(line)
-        failed = Fleet(jobs, manifest.base, lease, say, watch).run()
+        failed = Fleet(jobs, manifest.base, launch.lease, say, watch).run()
         if failed:
             raise _failure(failed, len(jobs))
-    lease.confirm()
+    launch.finish()
     members = [job.folder.read_json(MEMBER_FILE) for job in jobs]
     _write_out_of_fold(jobs, samples, store)
     summary = TrainSummary(store.uri, members, skipped.num_rows, time.monotonic() - started)

@@ -14,7 +14,7 @@ import pytest
 from tests.support.scores import info, metadata, older_metadata
 from tokenfocus_ray.datasets.row_table import RowTable
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Unit
-from tokenfocus_ray.distributed.output import COMMITS
+from tokenfocus_ray.distributed.layout import COMMITS
 from tokenfocus_ray.distributed.score.commits import (
     Piece,
     read_scored,

@@ -1,48 +1,13 @@
-"""What a job refuses before it starts: nothing but earlier scores is ever deleted."""
+"""What a job refuses before it starts: backbones and workers that cannot be."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from tokenfocus_ray.config import JobConfig, PoolConfig, ScoringConfig
-from tokenfocus_ray.distributed.score.job import check_clearable, check_scales
+from tokenfocus_ray.distributed.score.job import check_scales
 from tokenfocus_ray.distributed.score.pools import check_budget, fewest_workers, passes
-from tokenfocus_ray.errors import ConfigError, OutputError
-from tokenfocus_ray.storage import Store
-
-
-def refusal(out: Path, *inputs: Path) -> str:
-    with pytest.raises(OutputError) as caught:
-        check_clearable(Store.of(out), [str(i) for i in inputs])
-    return str(caught.value)
-
-
-def test_scores_of_an_earlier_job_may_go(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    (out / "__job").mkdir(parents=True)
-    (out / "part-00000.parquet").write_bytes(b"")
-    check_clearable(Store.of(out), [str(tmp_path / "m.csv"), "s3://bucket/out/m.parquet"])
-
-
-def test_the_input_is_never_deleted(tmp_path: Path) -> None:
-    """A Parquet manifest in the output folder looks like scores."""
-    manifest = tmp_path / "test.parquet"
-    manifest.write_bytes(b"")
-    assert refusal(tmp_path, tmp_path.parent / "m.csv", manifest) == (
-        f"output folder {str(tmp_path)!r} holds the input {str(manifest)!r}, which --overwrite "
-        f"would delete; choose another"
-    )
-
-
-def test_what_is_not_ours_is_never_deleted(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    (out / "photos").mkdir(parents=True)
-    assert refusal(out, tmp_path / "m.csv") == (
-        f"output folder {str(out)!r} holds 'photos', which no scoring job wrote; --overwrite "
-        f"deletes scores only: choose another folder"
-    )
+from tokenfocus_ray.errors import ConfigError
 
 
 @pytest.mark.parametrize(
