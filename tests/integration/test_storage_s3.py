@@ -16,7 +16,6 @@ from numpy.testing import assert_array_equal
 
 from tests.support.races import Race, races  # noqa: F401
 from tests.support.s3 import S3Server, free_ports
-from tokenfocus_ray import s3
 from tokenfocus_ray.datasets.footers import File
 from tokenfocus_ray.datasets.watch import stamps
 from tokenfocus_ray.distributed.layout import LEASE
@@ -26,7 +25,7 @@ from tokenfocus_ray.errors import ImageDecodeError, OutputError
 from tokenfocus_ray.schema import ERROR_CODES
 from tokenfocus_ray.scoring.fetch import fetch
 from tokenfocus_ray.scoring.image import decode
-from tokenfocus_ray.storage import Store
+from tokenfocus_ray.storage import Store, s3
 
 KEYS = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"
 DENIED = f"check {KEYS}, and what they may do in the bucket"
