@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from tokenfocus_ray.say import Say
-
-#: Seconds between lines.
-LINE_SECONDS = 10.0
 #: Seconds that are too few to tell a rate from: what is done comes in by chance.
 LEAST_SECONDS = 1.0
 
@@ -92,21 +87,3 @@ Watch: TypeAlias = Callable[[Progress], None]
 
 def unwatched(progress: Progress) -> None:
     """Shows nothing."""
-
-
-def every_line(say: Say, line_of: Callable[[Progress], str]) -> Watch:
-    """Says a line now and then, the first after :data:`LINE_SECONDS`.
-
-    Args:
-        say: Takes lines.
-        line_of: What to say.
-    """
-    said = time.monotonic()
-
-    def watch(progress: Progress) -> None:
-        nonlocal said
-        if progress.new and time.monotonic() - said > LINE_SECONDS:
-            said = time.monotonic()
-            say(line_of(progress))
-
-    return watch

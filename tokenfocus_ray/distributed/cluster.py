@@ -30,11 +30,13 @@ _TOKEN = (
 )
 
 
-def join(address: str) -> None:
+def join(address: str, level: int = logging.WARNING, workers: bool = False) -> None:
     """Connects this process to the cluster.
 
     Args:
         address: The value of ``RAY_ADDRESS``: ``auto`` or ``HOST:PORT``.
+        level: The least of Ray's own lines that are printed.
+        workers: Whether its workers' are.
 
     Raises:
         ConfigError: with the address, why there is no connection, and the remedy.
@@ -42,7 +44,7 @@ def join(address: str) -> None:
     check_address(address)
     try:
         with _few_tries():
-            ray.init(logging_level=logging.WARNING, log_to_driver=False)
+            ray.init(logging_level=level, log_to_driver=workers)
     except Exception as error:  # ConnectionError, RuntimeError, ValueError and others, by version
         raise ConfigError(f"RAY_ADDRESS={address!r}: {_why(error)}") from error
 

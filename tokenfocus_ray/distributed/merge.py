@@ -33,8 +33,8 @@ from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.ensemble.apply import merge
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import OutputError
-from tokenfocus_ray.progress import Progress, Watch, every_line
-from tokenfocus_ray.say import Say
+from tokenfocus_ray.progress import Progress, Watch
+from tokenfocus_ray.say import Say, in_lines
 from tokenfocus_ray.storage import Store
 
 MERGE = OutputKind("merge", "no merge", f"{JOB}/merge.json")
@@ -158,7 +158,7 @@ def merge_scores(
                 if len(todo) < len(parts):
                     say(f"{len(parts) - len(todo):,} of {len(parts):,} parts are there already")
                 with ray_session():
-                    watch = progress or every_line(say, _line_of)
+                    watch = progress or in_lines(say)
                     parts_of = MergeParts(bundle, tables, launch.lease, PART_ROWS)
                     _run(parts_of, todo, n_rows, watch)
             launch.finish()
@@ -197,11 +197,6 @@ def _progress(pace: Pace, there: int, n_rows: int) -> Progress:
     new, rate = pace.codes.total(), pace.steady()
     eta = None if rate is None else (n_rows - there - new) / rate
     return Progress("merging", there + new, n_rows, new=new, rate=rate, eta=eta)
-
-
-def _line_of(progress: Progress) -> str:
-    rate = "" if progress.rate is None else f", {progress.rate:,.0f} rows/s"
-    return f"{progress.new:,} rows in this launch{rate}"
 
 
 def _count(store: Store) -> tuple[int, int]:

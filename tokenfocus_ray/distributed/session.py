@@ -18,13 +18,20 @@ from tokenfocus_ray.errors import JobError
 #: Fewest logical CPUs of a local session. Readers, decoders, scorers and writers each hold a share
 #: at the same time; with fewer, a pipeline can wait for itself for ever.
 LOCAL_CPUS = 4
+#: Where Ray says that it asks for a token; and what it says that is no news.
+_TOKEN_SETUP = "ray._private.authentication.authentication_token_setup"
+_NO_NEWS = ("Token authentication is enabled", "Progress bars disabled")
 
 
 @contextmanager
-def ray_session() -> Iterator[None]:
+def ray_session(*, verbose: bool = False) -> Iterator[None]:
     """Connects to the cluster that ``RAY_ADDRESS`` names, to a session already open, or starts one.
 
     A session that was started here is shut down at the end.
+
+    Args:
+        verbose: Whether Ray prints all that it has to say, its workers' lines among them, rather
+            than warnings only.
 
     Raises:
         ConfigError: no cluster answers at ``RAY_ADDRESS``, or it does not let us in.
@@ -33,16 +40,18 @@ def ray_session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _quieten()
+    if not verbose:
+        _quieten()
+    level = logging.INFO if verbose else logging.WARNING
     address = os.environ.get("RAY_ADDRESS", "")
     is_local = address in ("", "local")
     before = _processes()
     try:
         with _own_handler():
             if is_local:
-                _start()
+                _start(level, verbose)
             else:
-                join(address)
+                join(address, level, verbose)
         yield
     except Exception:
         raise
@@ -58,7 +67,7 @@ def ray_session() -> Iterator[None]:
         ray.shutdown()
 
 
-def _start() -> None:
+def _start(level: int, verbose: bool) -> None:
     """Starts Ray on this machine."""
     try:
         # uv's or make's environment is the workers' environment: no packaging of the folder
@@ -66,8 +75,8 @@ def _start() -> None:
             address="local",  # else one of `ray start` would be joined, or refuse num_cpus
             num_cpus=max(LOCAL_CPUS, os.cpu_count() or 1),
             include_dashboard=False,
-            logging_level=logging.WARNING,
-            log_to_driver=False,
+            logging_level=level,
+            log_to_driver=verbose,
         )
     except OSError:
         raise  # a full disk and the like have words of their own
@@ -106,20 +115,27 @@ def _own_handler() -> Iterator[None]:
 
 
 def _quieten() -> None:
-    """Leaves Ray Data's lines to its log file, except for warnings.
+    """Keeps lines from the console that are no news to whoever runs a job.
 
-    Of an error it prints hundreds, several times over, before whoever runs the job can say what
-    was wrong.
+    Ray Data's go to its log file, except for warnings: of an error it prints hundreds, several
+    times over, before the job can say what was wrong. Nor is it news that a session of one's own
+    asks for a token, which it made itself, or that Ray's bars are off: those of the job are there.
     """
     import ray.data  # sets up its logger
 
     for handler in logging.getLogger(ray.data.__name__).handlers:
         if handler.name == "console":
             handler.addFilter(_is_warning)  # once, however often it is added
+            handler.addFilter(_is_news)
+    logging.getLogger(_TOKEN_SETUP).addFilter(_is_news)
 
 
 def _is_warning(record: logging.LogRecord) -> bool:
     return record.levelno == logging.WARNING
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_NO_NEWS)
 
 
 def cluster_gpus() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import signal
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 import ray.data
+from ray._private.authentication import authentication_token_setup
+from ray.data._internal import progress
 
 from tokenfocus_ray.distributed.session import _own_handler, _quieten
 
@@ -61,9 +64,25 @@ def test_ray_data_prints_warnings_only(monkeypatch: pytest.MonkeyPatch) -> None:
     logger = logging.getLogger(ray.data.__name__)
     (console,) = (handler for handler in logger.handlers if handler.name == "console")
     assert len(console.filters) == len(set(console.filters))
+    assert "Progress bars disabled" in inspect.getsource(progress.get_progress_manager)
     shown = io.StringIO()
     assert isinstance(console, logging.StreamHandler)
     monkeypatch.setattr(console, "stream", shown)
     for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
         logger.log(level, "level %d", level)
+    logger.warning("Progress bars disabled. To enable, set this and that.")
     assert [line.rpartition("-- ")[2] for line in shown.getvalue().splitlines()] == ["level 30"]
+
+
+def test_that_a_session_asks_for_its_own_token_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    """That it asks for none is."""
+    _quieten()
+    with caplog.at_level(logging.WARNING, "ray"):
+        logging.getLogger("ray").addHandler(caplog.handler)
+        try:
+            authentication_token_setup._warn_token_auth_enabled()
+            authentication_token_setup._warn_token_auth_disabled()
+        finally:
+            logging.getLogger("ray").removeHandler(caplog.handler)
+    found = {record.getMessage().partition(" for ")[0] for record in caplog.records}
+    assert found == {"Token authentication is disabled"}

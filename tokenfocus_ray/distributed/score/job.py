@@ -33,12 +33,11 @@ from tokenfocus_ray.distributed.score.commits import JOB_FILE, RUN_FILE
 from tokenfocus_ray.distributed.score.launch import BatchRun
 from tokenfocus_ray.distributed.score.ledger import Ledger
 from tokenfocus_ray.distributed.score.pools import Scorer, check_budget
-from tokenfocus_ray.distributed.score.progress import line_of
 from tokenfocus_ray.distributed.score.reopen import reopen
 from tokenfocus_ray.distributed.session import cluster_gpus, ray_session
 from tokenfocus_ray.errors import OutputError
-from tokenfocus_ray.progress import Watch, every_line
-from tokenfocus_ray.say import Say
+from tokenfocus_ray.progress import Watch
+from tokenfocus_ray.say import Say, in_lines
 from tokenfocus_ray.scoring.stage import ScoreStage
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.tables.text import PLAIN, TextOptions
@@ -232,7 +231,7 @@ def run_job(
                     ledger = Ledger(store, source.units)
                 else:
                     say(ledger.there(job.commit_rows))
-                watch = progress or every_line(say, line_of)
+                watch = progress or in_lines(say)
                 run = BatchRun(launch.lease, source, scorers, job, ledger, say, ensemble, watch)
                 run.finish()
                 record = run.record()

@@ -1,4 +1,4 @@
-"""How fast a launch is, how long it will take, and how a line says so."""
+"""How fast a launch is, and how long it will take."""
 
 from __future__ import annotations
 
@@ -63,24 +63,3 @@ def progress_of(pace: Pace, total: int | None, left: int, part: str) -> Progress
         eta=None if rate is None or total is None else left / rate,
         codes=dict(pace.codes),
     )
-
-
-def line_of(progress: Progress) -> str:
-    """Where scoring stands, in a line.
-
-    >>> line_of(Progress("scoring", 30, 90, new=20, rate=2.0, eta=30.0, codes={"ok": 20}))
-    '20 rows in this launch, 2.0 rows/s, 2.0 images/s, 60 of 90 left, about 0.5 min'
-    """
-    text = f"{progress.new:,} rows in this launch"
-    if progress.rate is not None:
-        no_image = sum(n for c, n in progress.codes.items() if c.startswith("image_"))
-        images = progress.rate * (progress.new - no_image) / progress.new if progress.new else 0.0
-        text += f", {progress.rate:.1f} rows/s, {images:.1f} images/s"
-    if progress.part:
-        text = f"{progress.part}: {text}"
-    if progress.total is not None:
-        text += f", {progress.total - progress.done:,} of {progress.total:,} left"
-    if progress.eta is not None:
-        text += f", about {progress.eta / 60:.1f} min"
-    bad = ", ".join(f"{code} {n}" for code, n in progress.unscored.items())
-    return text + (f"; unscored: {bad}" if bad else "")

@@ -42,7 +42,6 @@ from tokenfocus_ray.distributed.train.member_job import (
     MEMBER_FILE,
     MemberJob,
 )
-from tokenfocus_ray.distributed.train.progress import every_record
 from tokenfocus_ray.distributed.train.stream import (
     SAMPLES_FILE,
     SKIPPED_FILE,
@@ -50,7 +49,7 @@ from tokenfocus_ray.distributed.train.stream import (
 )
 from tokenfocus_ray.errors import ConfigError, TrainingError
 from tokenfocus_ray.progress import Watch
-from tokenfocus_ray.say import Say
+from tokenfocus_ray.say import Say, in_lines
 from tokenfocus_ray.schema import backbone_label
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.training.bags import make_bags, member_name
@@ -145,7 +144,7 @@ def train_members(
     identity |= {f"backbones.{name}.weights": s.revision for name, s in sources.items()}
     folder.is_begun(identity)  # before anything is written to a folder of something else
     with folder.launch(identity, say) as launch:
-        watch = progress or every_record(say)
+        watch = progress or in_lines(say)
         summary = _train(config, manifest, sources, specs, launch, say, watch)
     return replace(summary, seconds=time.monotonic() - started)
 

@@ -15,7 +15,6 @@ from tokenfocus_ray.progress import (
     Progress,
     Watch,
 )
-from tokenfocus_ray.say import Say
 from tokenfocus_ray.training.validation import CRITERIA
 
 
@@ -101,37 +100,3 @@ def progress_of(members: Sequence[MemberProgress]) -> Progress:
     rate = sum(1 / pace for pace in paces) if paces and len(paces) == len(running) else None
     eta = None if rate is None else (total - done) / rate
     return Progress("training", done, total, "steps", rate=rate, eta=eta, members=tuple(members))
-
-
-def every_record(say: Say) -> Watch:
-    """Says a line of each record of a member's.
-
-    Args:
-        say: Takes lines.
-    """
-    said: dict[str, int] = {}
-
-    def watch(progress: Progress) -> None:
-        for member in progress.members:
-            is_new = member.step > said.get(member.name, 0)
-            if is_new and member.state == "running" and member.loss is not None:
-                said[member.name] = member.step
-                say(f"{member.name}: {line_of(member)}")
-
-    return watch
-
-
-def line_of(member: MemberProgress) -> str:
-    """How a member goes, in a line.
-
-    >>> line_of(MemberProgress("a", 24, "running", 12, 1.25, value=0.5, measured=12))
-    'step 12/24 loss 1.250 validation SRCC 0.500'
-    """
-    text = f"step {member.step}/{member.n_steps} loss {member.loss:.3f}"
-    if member.value is not None and member.measured == member.step:
-        text += f" validation {member.figure} {member.value:.3f}"
-    if member.step_seconds is not None:
-        text += f" {member.step_seconds:.2f} s a step"
-    if member.eta is not None:
-        text += f", at most {member.eta / 60:.1f} min left"
-    return text

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tests.unit.test_progress import Clock
-from tokenfocus_ray.distributed.score.progress import Pace, line_of, progress_of
+from tests.support.clock import Clock
+from tokenfocus_ray.distributed.score.progress import Pace, progress_of
 
 
 def test_an_eta_comes_with_the_pieces_after_the_first_of_each_worker(
@@ -38,20 +38,3 @@ def test_rows_of_earlier_launches_count_as_done() -> None:
     found = progress_of(pace, 100, 35, "qwen")
     assert (found.done, found.total, found.new, found.part) == (65, 100, 5, "qwen")
     assert progress_of(pace, None, 0, "").done == 5
-
-
-def test_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, pace = Clock(monkeypatch), Pace(workers=1)
-    pace.count(Counter(ok=4))
-    assert line_of(progress_of(pace, 2000, 1996, "")) == (
-        "4 rows in this launch, 1,996 of 2,000 left"
-    )
-    clock.now += 4
-    pace.count(Counter(ok=4, image_corrupt=3, prompt_empty=1))
-    assert line_of(progress_of(pace, 2000, 1988, "qwen")) == (
-        "qwen: 12 rows in this launch, 2.0 rows/s, 1.5 images/s, 1,988 of 2,000 left, about "
-        "16.6 min; unscored: image_corrupt 3, prompt_empty 1"
-    )
-    assert line_of(progress_of(pace, None, 0, "")).startswith(
-        "12 rows in this launch, 2.0 rows/s, 1.5 images/s; unscored: "
-    )

@@ -1,4 +1,4 @@
-"""Where a training stands, and the lines that say so."""
+"""Where a training stands."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_progress import Clock
-from tokenfocus_ray.distributed.train.progress import Standings, every_record
+from tests.support.clock import Clock
+from tokenfocus_ray.distributed.train.progress import Standings
 from tokenfocus_ray.progress import Progress
 
 
@@ -23,11 +23,10 @@ def record(step: int, seconds: float, srcc: float | None = None) -> dict[str, An
     return found if srcc is None else found | {"validation_srcc": srcc}
 
 
-def test_members_and_their_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_and_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first step is a member's start: neither its pace nor its ETA knows it."""
-    clock, told, said = Clock(monkeypatch), list[Progress](), list[str]()
-    lines = every_record(said.append)
-    standings = Standings([job("a"), job("b")], lambda p: (told.append(p), lines(p)))
+    clock, told = Clock(monkeypatch), list[Progress]()
+    standings = Standings([job("a"), job("b")], told.append)
     standings.enter("a", "running", 0)
     standings.note("a", [record(1, 30.0)], "srcc")
     assert (told[-1].eta, told[-1].rate) == (None, None)
@@ -49,17 +48,3 @@ def test_members_and_their_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(m.state, m.step, m.n_steps, m.eta) for m in told[-1].members] == [
         ("finished", 10, 10, None), ("failed", 0, 20, None),
     ]  # fmt: skip
-    assert said == [
-        "a: step 1/20 loss 2.000",
-        "a: step 5/20 loss 0.400 validation SRCC 0.250 0.50 s a step, at most 0.5 min left",
-        "a: step 6/20 loss 0.333 0.50 s a step, at most 0.5 min left",
-    ]
-
-
-def test_a_step_is_told_once_however_often_others_are() -> None:
-    said = list[str]()
-    standings = Standings([job("a"), job("b")], every_record(said.append))
-    for name in "ab":
-        standings.enter(name, "running", 0)
-        standings.note(name, [record(2, 1.0)], "srcc")
-    assert said == ["a: step 2/20 loss 1.000", "b: step 2/20 loss 1.000"]
