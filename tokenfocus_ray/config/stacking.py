@@ -11,6 +11,11 @@ from pydantic import (
 
 from tokenfocus_ray.config.base import Frozen
 
+#: Meta-learners, a blend of some, and the best of all on folds inside the training rows.
+Method = Literal["single", "rank_mean", "nnls", "ridge", "boosting", "blend", "auto"]
+#: What one of them is chosen by.
+Metric = Literal["srcc", "plcc", "mean", "challenge"]
+
 
 class StackConfig(Frozen):
     """How a stacker is chosen and judged; see :mod:`tokenfocus_ray.ensemble.stacking`.
@@ -25,8 +30,8 @@ class StackConfig(Frozen):
         seeds: Rounds of outer folds.
     """
 
-    method: Literal["single", "rank_mean", "nnls", "ridge", "boosting", "blend", "auto"] = "auto"
-    metric: Literal["srcc", "plcc", "mean", "challenge"] = "mean"
+    method: Method = "auto"
+    metric: Metric = "mean"
     label_range: tuple[float, float] | None = None
     coverage: float = Field(default=0.9, gt=0.0, lt=1.0)
     folds: int = Field(default=5, ge=2)

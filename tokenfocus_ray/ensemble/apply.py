@@ -50,7 +50,7 @@ def merge(ensemble: Ensemble, tables: Mapping[str, pa.Table]) -> pa.Table:
     found = ensemble.total.predict(values_NF)
     if where not in columns:
         plain = {"score": found.score, "score_low": found.low, "score_high": found.high}
-        return _plain(first, plain)
+        return _beside(first, plain)
     own = columns[where]
     for other, one in columns.items():
         if not np.array_equal(one.counts_N, own.counts_N):
@@ -60,7 +60,7 @@ def merge(ensemble: Ensemble, tables: Mapping[str, pa.Table]) -> pa.Table:
             )
     first = first.drop_columns(list(_OF_MEMBERS)) if len(columns) > 1 else first
     new = _reasons([tables[at] for at in columns])
-    scored_N = _equals_ok(new["status"])
+    scored_N = _is_scored(new["status"])
     elements = None
     if (stack := ensemble.elements) is not None:
         elements = stack.predict(_features(stack.features, {}, columns))
@@ -92,7 +92,7 @@ def merge(ensemble: Ensemble, tables: Mapping[str, pa.Table]) -> pa.Table:
     )
     info = ScoreTableInfo.joined(one.info for one in columns.values())
     is_merged_again = own.info.ensemble is not None
-    merged = _with(first, new, is_merged_again)
+    merged = _with_scores(first, new, is_merged_again)
     about = info.model_copy(update={"ensemble": by}).to_metadata(merged.schema.metadata)
     return merged.replace_schema_metadata(dict(about))
 
@@ -144,7 +144,7 @@ def _check_rows(where: str, first: pa.Table, other: str, table: pa.Table) -> Non
     )
 
 
-def _equals_ok(status: Any) -> NDArray[np.bool_]:
+def _is_scored(status: Any) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = pc.equal(status, pa.scalar("ok")).to_numpy(zero_copy_only=False)
     return found
 
@@ -155,7 +155,7 @@ def _reasons(tables: Sequence[pa.Table]) -> dict[str, Any]:
     each = [{name: table[name].cast(pa.string()) for name in names} for table in tables]
     columns: dict[str, Any] = dict(each[0])
     for own in reversed(each):
-        bad = pa.array(~_equals_ok(own["status"]))
+        bad = pa.array(~_is_scored(own["status"]))
         columns = {name: pc.if_else(bad, own[name], old) for name, old in columns.items()}
     return columns
 
@@ -219,14 +219,14 @@ def as_lists(values: Any, counts_N: NDArray[np.int64]) -> pa.Array[Any]:
     return found
 
 
-def _plain(table: pa.Table, new: Mapping[str, FloatArray]) -> pa.Table:
-    table = _freed(table, new)
+def _beside(table: pa.Table, new: Mapping[str, FloatArray]) -> pa.Table:
+    table = _with_input_prefix(table, new)
     for name, values in new.items():
         table = table.append_column(name, pa.array(values))
     return table
 
 
-def _freed(table: pa.Table, wanted: Collection[str]) -> pa.Table:
+def _with_input_prefix(table: pa.Table, wanted: Collection[str]) -> pa.Table:
     """The table with the prefix ``input_`` before names that are wanted for new columns."""
     taken = {*wanted, *table.column_names}
     schema = table.schema
@@ -239,9 +239,9 @@ def _freed(table: pa.Table, wanted: Collection[str]) -> pa.Table:
     return pa.Table.from_arrays(table.columns, schema=schema)  # metadata included
 
 
-def _with(table: pa.Table, new: Mapping[str, Any], is_merged_again: bool) -> pa.Table:
+def _with_scores(table: pa.Table, new: Mapping[str, Any], is_merged_again: bool) -> pa.Table:
     if not is_merged_again:  # so columns of an ensemble's names are the input's
-        table = _freed(table, ENSEMBLE_COLUMNS)
+        table = _with_input_prefix(table, ENSEMBLE_COLUMNS)
     for name, values in new.items():
         if name in table.column_names:
             index = table.column_names.index(name)

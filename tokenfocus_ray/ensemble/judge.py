@@ -21,7 +21,7 @@ from tokenfocus_ray.ensemble.features import Scaler
 from tokenfocus_ray.ensemble.isotonic import Calibrator, conformal_radius, cross_calibrated
 from tokenfocus_ray.ensemble.stack_table import StackTable
 from tokenfocus_ray.ensemble.stackers import INNER_FOLDS, group_folds
-from tokenfocus_ray.ensemble.stacking import Metric, fit_stack, nested_predictions
+from tokenfocus_ray.ensemble.stacking import AnyMetric, fit_stack, nested_predictions
 from tokenfocus_ray.ensemble.threshold import best_threshold, cross_decided
 from tokenfocus_ray.evaluation.challenge import THRESHOLD
 from tokenfocus_ray.evaluation.correlation import correlations, srcc
@@ -137,7 +137,7 @@ def fit_calibrated(
     """
     values, labels, groups = table.values, table.labels, table.groups
     method, coverage = config.method, config.coverage
-    metric: Metric = config.metric
+    metric: AnyMetric = config.metric
     if elements and metric == "challenge":
         metric = "accuracy"
     nested_SN, chosen = nested_predictions(
@@ -245,9 +245,9 @@ def _intervals(
 def _measured_coverage(
     residuals_N: FloatArray, folds_N: NDArray[np.int64], coverage: float
 ) -> float:
-    held = np.zeros(len(residuals_N), bool)
+    inside_N = np.zeros(len(residuals_N), bool)
     for fold in np.unique(folds_N):
         out = folds_N == fold
         radius = conformal_radius(residuals_N[~out], coverage)
-        held[out] = np.abs(residuals_N[out]) <= radius
-    return float(held.mean())
+        inside_N[out] = np.abs(residuals_N[out]) <= radius
+    return float(inside_N.mean())

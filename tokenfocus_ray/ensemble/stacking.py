@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
+from tokenfocus_ray.config.stacking import Method, Metric
 from tokenfocus_ray.ensemble.features import Scaler
 from tokenfocus_ray.ensemble.stackers import (
     FITS,
@@ -31,17 +32,14 @@ from tokenfocus_ray.evaluation.challenge import fit_logistic, logistic
 from tokenfocus_ray.evaluation.correlation import undefined_reason
 from tokenfocus_ray.tables.columns import FloatArray
 
-Metric = Literal["srcc", "plcc", "mean", "challenge", "accuracy"]
-Method = Literal["single", "rank_mean", "nnls", "ridge", "boosting", "blend", "auto"]
-METHODS: tuple[Method, ...] = (
-    "single", "rank_mean", "nnls", "ridge", "boosting", "blend", "auto"
-)  # fmt: skip
+#: Of elements the challenge has the accuracy.
+AnyMetric = Metric | Literal["accuracy"]
 #: What a blend is made of.
 PARTS = ("rank_mean", "nnls", "ridge", "boosting")
 _BLEND_STEPS = 120
 
 
-def agreement(predicted_N: FloatArray, labels_N: FloatArray, metric: Metric) -> float:
+def agreement(predicted_N: FloatArray, labels_N: FloatArray, metric: AnyMetric) -> float:
     """How well predictions follow labels; -1 where they are constant.
 
     ``challenge`` is the part of the challenge's final score that totals have: the mean of SRCC and
@@ -105,7 +103,7 @@ def fit_stack(
     labels_N: FloatArray,
     groups_N: NDArray[np.int64],
     method: Method,
-    metric: Metric,
+    metric: AnyMetric,
     seed: int,
 ) -> Stack:
     """Fits a meta-learner, a blend, or whichever does best on inner folds.
@@ -163,7 +161,7 @@ def _mix(weights: Mapping[str, float], standard: Mapping[str, FloatArray]) -> Fl
 
 
 def blend_weights(
-    standard: Mapping[str, FloatArray], labels_N: FloatArray, metric: Metric
+    standard: Mapping[str, FloatArray], labels_N: FloatArray, metric: AnyMetric
 ) -> dict[str, float]:
     """Weights of at least 0, 1 in all, for which the blend agrees best with the labels.
 
@@ -194,7 +192,7 @@ def nested_predictions(
     labels_N: FloatArray,
     groups_N: NDArray[np.int64],
     method: Method,
-    metric: Metric,
+    metric: AnyMetric,
     folds: int,
     seeds: Sequence[int],
     progress: Callable[[int, int], None] = lambda done, total: None,

@@ -6,14 +6,14 @@ Legend: F feature columns, K kept columns, Q quantiles, B blocks, T trees, J nod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tokenfocus_ray.config.stacking import Method
 from tokenfocus_ray.ensemble.stackers import FITS
-from tokenfocus_ray.ensemble.stacking import Method
 from tokenfocus_ray.parsing import problems
 
 #: Of a bundle: levels of nesting of its JSON, and nodes of a tree (ours have 15 at the most).
@@ -52,7 +52,7 @@ class _Interval(_Stored):
 
 class _Stack(_Stored):
     features: list[str] = Field(min_length=1)
-    method: Literal[*get_args(Method)]  # type: ignore[valid-type]
+    method: Method
     weights: dict[Literal[*FITS], float] = Field(min_length=1)  # type: ignore[valid-type]
     centers: dict[str, float]
     scales: dict[str, _Positive]

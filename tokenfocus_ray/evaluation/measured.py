@@ -95,8 +95,7 @@ def from_scores(
         if name in members:
             return joined(member_table(table, name), scores, True)
         everything = read_parquet(scores, None, [name])  # its names, without a row
-        _require(everything, name, scores, option, members)
-        raise AssertionError(name)
+        raise _no_column(name, scores, option, [*everything.column_names, *members])
 
     # scores merged from several tables have left those of the members behind
     there = {*_MEMBER_COLUMNS} <= {*table.column_names}
@@ -238,9 +237,11 @@ def _texts(
     return list(table[column].filter(pa.array(kept)).to_pylist())
 
 
-def _require(
-    table: pa.Table, column: str, where: str, option: str, others: Sequence[str] = ()
-) -> None:
+def _require(table: pa.Table, column: str, where: str, option: str) -> None:
     if column not in table.column_names:
-        near = did_you_mean(column, [*table.column_names, *others])
-        raise ManifestError(f"{where}: there is no column {column!r} for {option}. {near}")
+        raise _no_column(column, where, option, table.column_names)
+
+
+def _no_column(column: str, where: str, option: str, known: Sequence[str]) -> ManifestError:
+    near = did_you_mean(column, known)
+    return ManifestError(f"{where}: there is no column {column!r} for {option}. {near}")

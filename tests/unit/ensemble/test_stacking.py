@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ from scipy import optimize
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
+from tokenfocus_ray.cli.stack import stack as stack_command
+from tokenfocus_ray.config.stacking import Method, Metric
 from tokenfocus_ray.ensemble import stackers
 from tokenfocus_ray.ensemble.features import Scaler, describe
 from tokenfocus_ray.ensemble.stackers import FITS, Training, group_folds, predict, ridge
 from tokenfocus_ray.ensemble.stacking import (
-    METHODS,
-    Method,
     agreement,
     blend_weights,
     fit_stack,
@@ -25,6 +25,8 @@ from tokenfocus_ray.ensemble.stacking import (
 )
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation.correlation import srcc
+
+METHODS = get_args(Method)
 
 
 def table(
@@ -53,12 +55,23 @@ def test_ridge_equals_scikit_learn(penalty: float) -> None:
     assert bias == pytest.approx(reference.intercept_, abs=1e-10)
 
 
-def test_nnls_equals_scipy() -> None:
-    rows, _ = training()
+def test_nnls_is_least_squares_within_bounds() -> None:
+    """By another method (bounded-variable least squares), where a free weight would be negative."""
+    generator = np.random.default_rng(5)
+    scaled = generator.normal(size=(300, 5)) + generator.normal(size=(300, 1))
+    labels = 3 + scaled @ [0.5, 0.3, -0.4, 0.0, 0.2] + generator.normal(size=300)
+    rows = Training(scaled, scaled, labels, np.arange(300), 0)
     fitted = FITS["nnls"](rows)
-    weights, _ = optimize.nnls(rows.scaled, rows.labels - rows.labels.mean())
-    np.testing.assert_allclose(fitted["weights"], weights, atol=1e-10)
-    assert (fitted["weights"] >= 0).all()
+    centered = labels - labels.mean()
+    assert optimize.lsq_linear(scaled, centered).x.min() < -0.1
+    reference = optimize.lsq_linear(scaled, centered, (0, np.inf), method="bvls", tol=1e-14)
+    np.testing.assert_allclose(fitted["weights"], reference.x, atol=1e-10)
+    assert fitted["bias"] == pytest.approx(labels.mean(), abs=1e-12)
+    # and by hand: no weight could be moved for less error (Karush, Kuhn and Tucker)
+    slope = scaled.T @ (scaled @ fitted["weights"] - centered)
+    used = fitted["weights"] > 0
+    np.testing.assert_allclose(slope[used], 0, atol=1e-8)
+    assert (slope[~used] > 0).all()
 
 
 def test_trees_equal_scikit_learn() -> None:
@@ -129,6 +142,15 @@ def test_columns_are_put_on_one_footing() -> None:
         "label: follows the labels almost exactly: if it was made from them, leave it out, or "
         "every figure here is an illusion",
     ]
+
+
+def test_the_command_names_every_method_and_metric() -> None:
+    """Its help cannot ask the configuration, which is imported once a command runs."""
+    options = get_type_hints(stack_command, include_extras=True)
+    for name, values in (("method", METHODS), ("metric", get_args(Metric))):
+        (option,) = options[name].__metadata__
+        assert [v for v in values if not re.search(rf"\b{v}\b", option.help)] == []
+    assert {*METHODS} == {*FITS, "blend", "auto"}
 
 
 @pytest.mark.parametrize("method", METHODS)
