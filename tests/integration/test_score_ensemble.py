@@ -18,8 +18,8 @@ from tokenfocus_ray.config import JobConfig, ScoringConfig, StackConfig
 from tokenfocus_ray.distributed.preflight import (
     check_ensemble,
     check_features,
+    resolve_config,
     scoring_identity,
-    settle,
 )
 from tokenfocus_ray.distributed.score.job import score_manifest
 from tokenfocus_ray.ensemble.apply import merge
@@ -59,7 +59,10 @@ def ensemble() -> Ensemble:
         )
     ]  # fmt: skip
     backbones = {
-        name: {"config": one.model_dump(mode="json"), "identity": scoring_identity(*settle(one))}
+        name: {
+            "config": one.model_dump(mode="json"),
+            "identity": scoring_identity(*resolve_config(one)),
+        }
         for name, one in CONFIGS.items()
     }
     return Ensemble(stacks[0], stacks[1], json.loads(json.dumps(backbones)))
@@ -118,10 +121,12 @@ def test_in_the_job_or_afterwards(ensemble: Ensemble, manifest: Path, tmp_path: 
 def test_an_ensemble_is_of_its_members(ensemble: Ensemble) -> None:
     configs = ensemble.scoring_configs()
     assert configs == CONFIGS
-    check_ensemble(ensemble, {name: scoring_identity(*settle(c)) for name, c in configs.items()})
+    check_ensemble(
+        ensemble, {name: scoring_identity(*resolve_config(c)) for name, c in configs.items()}
+    )
     changed = CONFIGS["qwen"].model_copy(update={"max_visual_tokens": 32})
     with pytest.raises(ConfigError) as caught:
-        check_ensemble(ensemble, {"qwen": scoring_identity(*settle(changed))})
+        check_ensemble(ensemble, {"qwen": scoring_identity(*resolve_config(changed))})
     assert str(caught.value) == (
         "the ensemble was fitted on other scores of 'qwen' (max_visual_tokens: 16 then, 32 now); "
         "set it back, or stack again"

@@ -43,8 +43,8 @@ from tokenfocus_ray.cli.app import app
 from tokenfocus_ray.config import StackConfig, TrainConfig
 from tokenfocus_ray.distributed.preflight import (
     check_ensemble,
+    resolve_config,
     scoring_identity,
-    settle,
 )
 from tokenfocus_ray.distributed.train import job as train
 from tokenfocus_ray.distributed.train import stream as train_data
@@ -183,11 +183,13 @@ class TestRun:
         configs = ensemble.scoring_configs()
         assert configs[BACKBONE].max_visual_tokens == 16
         assert list(configs[BACKBONE].adapters) == list(MEMBERS)
-        check_ensemble(ensemble, {BACKBONE: scoring_identity(*settle(configs[BACKBONE]))})
+        check_ensemble(ensemble, {BACKBONE: scoring_identity(*resolve_config(configs[BACKBONE]))})
         weights = run / "members" / MEMBERS[0] / "adapter" / "adapter_model.safetensors"
         weights.write_bytes(weights.read_bytes() + b" ")
         with pytest.raises(ConfigError, match=rf"scores of '{BACKBONE}' \(adapters.{MEMBERS[0]}: "):
-            check_ensemble(ensemble, {BACKBONE: scoring_identity(*settle(configs[BACKBONE]))})
+            check_ensemble(
+                ensemble, {BACKBONE: scoring_identity(*resolve_config(configs[BACKBONE]))}
+            )
 
     def test_adapters_score_as_in_training(self, reference: Reference) -> None:
         folders = {m: str(reference.out / "members" / m / "adapter") for m in MEMBERS}

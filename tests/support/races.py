@@ -138,16 +138,16 @@ def races(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short pauses; a launch that was killed forgets its lease rather than gives it up."""
     monkeypatch.setattr(lease, "PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # no machine dies here
-    withdraw = lease._withdraw
+    withdraw = lease._release
 
     def unless_dying(folder: Store, name: str) -> None:
         if getattr(_DYING, "now", False):
             _DYING.now = False
-            lease.HELD.discard(name)
+            lease.OWN_LEASES.discard(name)
         else:
             withdraw(folder, name)
 
-    monkeypatch.setattr(lease, "_withdraw", unless_dying)
+    monkeypatch.setattr(lease, "_release", unless_dying)
 
 
 def ids(unit: int, piece: int) -> list[str]:

@@ -96,9 +96,9 @@ class _Signals:
 def _failed(error: Exception, goes_on: bool) -> int:
     if isinstance(error, TokenFocusError):
         return _say(f"error: {error}", 2)
-    from tokenfocus_ray.distributed.ray_errors import own_error
+    from tokenfocus_ray.distributed.ray_errors import user_error_in
 
-    if (own := own_error(error)) is not None:
+    if (own := user_error_in(error)) is not None:
         return _say(f"error: {own}", 2)
     traceback.print_exception(error)
     again = f"; what is written is kept: {_AGAIN}" if goes_on else ""

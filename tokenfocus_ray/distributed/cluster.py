@@ -30,7 +30,7 @@ _TOKEN = (
 )
 
 
-def join(address: str, level: int = logging.WARNING, workers: bool = False) -> None:
+def join_cluster(address: str, level: int = logging.WARNING, workers: bool = False) -> None:
     """Connects this process to the cluster.
 
     Args:
@@ -46,7 +46,7 @@ def join(address: str, level: int = logging.WARNING, workers: bool = False) -> N
         with _few_tries():
             ray.init(logging_level=level, log_to_driver=workers)
     except Exception as error:  # ConnectionError, RuntimeError, ValueError and others, by version
-        raise ConfigError(f"RAY_ADDRESS={address!r}: {_why(error)}") from error
+        raise ConfigError(f"RAY_ADDRESS={address!r}: {_why_refused(error)}") from error
 
 
 def check_address(address: str, seconds: float = ANSWER_SECONDS) -> None:
@@ -57,7 +57,7 @@ def check_address(address: str, seconds: float = ANSWER_SECONDS) -> None:
         seconds: How long to wait for an answer.
 
     Raises:
-        ConfigError: as :func:`join`.
+        ConfigError: as :func:`join_cluster`.
     """
     where = f"RAY_ADDRESS={address!r}"
     scheme = address.partition("://")[0].lower() if "://" in address else ""
@@ -71,9 +71,9 @@ def check_address(address: str, seconds: float = ANSWER_SECONDS) -> None:
             f"{where} is the dashboard's address, for 'ray job submit --address'; give the "
             f"cluster's own, HOST:6379, or 'auto' on one of its nodes"
         )
-    host, port = _find(address)
+    host, port = _bootstrap_address(address)
     end = time.monotonic() + seconds
-    while (reason := _silence(host, port, max(0.1, end - time.monotonic()))) is not None:
+    while (reason := _why_silent(host, port, max(0.1, end - time.monotonic()))) is not None:
         if time.monotonic() + 1 > end:
             raise ConfigError(
                 f"{where}: no Ray cluster answers at {host}:{port} ({reason}); start it, correct "
@@ -82,7 +82,7 @@ def check_address(address: str, seconds: float = ANSWER_SECONDS) -> None:
         time.sleep(1)
 
 
-def _find(address: str) -> tuple[str, int]:
+def _bootstrap_address(address: str) -> tuple[str, int]:
     """Host and port that Ray will connect to."""
     # not public, but nothing else tells where 'auto' leads: to a file that a dead cluster may leave
     from ray._private.services import canonicalize_bootstrap_address
@@ -103,7 +103,7 @@ def _find(address: str) -> tuple[str, int]:
         ) from error
 
 
-def _silence(host: str, port: int, seconds: float) -> str | None:
+def _why_silent(host: str, port: int, seconds: float) -> str | None:
     """Why no gRPC server speaks there; None if one does."""
     try:
         with socket.create_connection((host, port), timeout=seconds) as connection:
@@ -131,7 +131,7 @@ def _few_tries() -> Iterator[None]:
         del os.environ[_TRIES]
 
 
-def _why(error: BaseException) -> str:
+def _why_refused(error: BaseException) -> str:
     """The innermost reason, on one line."""
     texts = []
     at: BaseException | None = error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 #: Files of this process's launches; one that is not among them could not be deleted at its end.
-HELD: set[str] = set()
+OWN_LEASES: set[str] = set()
 
 
 class Life(Enum):
@@ -26,7 +26,7 @@ class Life(Enum):
     UNKNOWN = "runs elsewhere"
 
 
-def record_of(command: str) -> dict[str, Any]:
+def launch_record(command: str) -> dict[str, Any]:
     """This process's launch of a command."""
     try:
         user = getpass.getuser()
@@ -47,7 +47,7 @@ def record_of(command: str) -> dict[str, Any]:
     }
 
 
-def in_words(record: Mapping[str, Any]) -> str:
+def describe(record: Mapping[str, Any]) -> str:
     """A launch in words."""
     if not record:
         return "an unknown launch"
@@ -61,7 +61,7 @@ def in_words(record: Mapping[str, Any]) -> str:
 
 def life_of(name: str, record: Mapping[str, Any]) -> Life:
     """What is known at once of whoever wrote a file."""
-    if name in HELD:
+    if name in OWN_LEASES:
         return Life.ALIVE
     machine, pid = _machine(), record.get("pid")
     if machine is None or record.get("machine") != machine or not isinstance(pid, int) or pid < 1:

@@ -25,7 +25,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tokenfocus_ray.distributed.holders import HELD, Life, in_words, life_of, now, record_of
+from tokenfocus_ray.distributed.holders import (
+    OWN_LEASES,
+    Life,
+    describe,
+    launch_record,
+    life_of,
+    now,
+)
 from tokenfocus_ray.distributed.layout import LEASE
 from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.say import Say
@@ -67,11 +74,11 @@ class Lease:
             # most likely it withdraws, having come in the same moment; one that stays has taken
             # over, and a heartbeat that was on its way has brought our file back
             life = life_of(other, _read(folder, other)[1])
-            life = life if life is Life.DEAD else _watch(folder, other)
+            life = life if life is Life.DEAD else _watch_heartbeat(folder, other)
             if life is Life.ALIVE:
                 break
             passed.add(other)
-        others = [in_words(_read(folder, name)[1]) for name in folder.names() if name not in passed]
+        others = [describe(_read(folder, name)[1]) for name in folder.names() if name not in passed]
         taker = f", taken over by {others[0]}" if others else ""
         raise OutputError(
             f"this launch no longer holds {self.out.uri!r}: its lease "
@@ -92,7 +99,7 @@ def hold(out: Store, command: str, say: Say) -> Iterator[Lease]:
     Raises:
         OutputError: another launch holds it, or it cannot be written.
     """
-    record = record_of(command)
+    record = launch_record(command)
     lease = _acquire(out, record, say)
     done = threading.Event()
     heart = threading.Thread(target=_beat, args=(lease, record, done), daemon=True)
@@ -102,7 +109,7 @@ def hold(out: Store, command: str, say: Say) -> Iterator[Lease]:
     finally:
         done.set()
         heart.join(BEAT_SECONDS)
-        _withdraw(out.child(LEASE), lease.name)
+        _release(out.child(LEASE), lease.name)
 
 
 def refuse_if_held(out: Store) -> None:
@@ -125,9 +132,9 @@ def _acquire(out: Store, record: Mapping[str, Any], say: Say) -> Lease:
     folder = out.child(LEASE)
     silent: dict[str, bytes] = {}
     while True:
-        dead = _dead(out, folder, silent, say)
+        dead = _dead_launches(out, folder, silent, say)
         name = f"{uuid.uuid4().hex}.json"
-        HELD.add(name)
+        OWN_LEASES.add(name)
         try:
             folder.write_json(name, record)
             others = {n for n in folder.names() if n not in dead}
@@ -136,19 +143,19 @@ def _acquire(out: Store, record: Mapping[str, Any], say: Say) -> Lease:
                     folder.delete(other)
                 return Lease(out, name, dead)
         except BaseException:
-            _withdraw(folder, name)
+            _release(folder, name)
             raise
-        _withdraw(folder, name)
+        _release(folder, name)
         time.sleep(random.uniform(0, PAUSE_SECONDS))
 
 
-def _withdraw(folder: Store, name: str) -> None:
+def _release(folder: Store, name: str) -> None:
     with suppress(OutputError):  # of a process that has ended it hinders nobody
         folder.delete(name)
-    HELD.discard(name)
+    OWN_LEASES.discard(name)
 
 
-def _dead(out: Store, folder: Store, silent: dict[str, bytes], say: Say) -> frozenset[str]:
+def _dead_launches(out: Store, folder: Store, silent: dict[str, bytes], say: Say) -> frozenset[str]:
     """Names of the files that are there, all of launches that are dead.
 
     Args:
@@ -166,15 +173,15 @@ def _dead(out: Store, folder: Store, silent: dict[str, bytes], say: Say) -> froz
         life = life_of(name, record) if data else Life.GONE
         if life is Life.UNKNOWN:
             say(
-                f"{out.uri} was last held by {in_words(record)}; whether that launch lives is "
+                f"{out.uri} was last held by {describe(record)}; whether that launch lives is "
                 f"known within {SILENT_SECONDS:.0f} seconds: waiting"
             )
-            life = _watch(folder, name)
+            life = _watch_heartbeat(folder, name)
         if life is Life.ALIVE:
             raise _refusal(out, name, _read(folder, name)[1] or record)
         if life is Life.DEAD:
             say(
-                f"{out.uri} is taken over from {in_words(record)}, which ended without giving it up"
+                f"{out.uri} is taken over from {describe(record)}, which ended without giving it up"
             )
             silent[name] = data
             found.add(name)
@@ -184,7 +191,7 @@ def _dead(out: Store, folder: Store, silent: dict[str, bytes], say: Say) -> froz
 def _refusal(out: Store, name: str, record: Mapping[str, Any]) -> OutputError:
     file = out.child(LEASE, name).uri
     return OutputError(
-        f"{out.uri!r} is being written by {in_words(record)}: let it end, or end it, and launch "
+        f"{out.uri!r} is being written by {describe(record)}: let it end, or end it, and launch "
         f"again; if you know that it is dead, delete {file!r}"
     )
 
@@ -199,7 +206,7 @@ def _beat(lease: Lease, record: Mapping[str, Any], done: threading.Event) -> Non
             folder.write_json(lease.name, {**record, "beats": beats, "heartbeat": now()})
 
 
-def _watch(folder: Store, name: str) -> Life:
+def _watch_heartbeat(folder: Store, name: str) -> Life:
     """Whether a file's heart beats: it changes, goes, or stays the same for long enough."""
     first = data = _read(folder, name)[0]
     end = time.monotonic() + SILENT_SECONDS

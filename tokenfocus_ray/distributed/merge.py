@@ -27,7 +27,7 @@ from tokenfocus_ray.datasets.row_table import RowTable, check_equal_rows
 from tokenfocus_ray.distributed.layout import INPUT, JOB, part_name
 from tokenfocus_ray.distributed.lease import Lease
 from tokenfocus_ray.distributed.output import OutputFolder, OutputKind
-from tokenfocus_ray.distributed.ray_errors import carry_errors, own_errors
+from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
 from tokenfocus_ray.distributed.score.progress import Pace
 from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.ensemble.apply import merge
@@ -150,7 +150,7 @@ def merge_scores(
         say(f"already finished: {n_rows:,} rows are there, nothing is merged")
     else:
         with folder.launch(identity, say) as launch:
-            if not launch.goes_on:
+            if not launch.resumes:
                 for table in tables:
                     launch.keep_inputs(table.inputs)
                 launch.write_record()
@@ -182,11 +182,11 @@ def _run(make: Any, todo: Sequence[int], n_rows: int, watch: Watch) -> None:
         make, batch_size=1, batch_format="pyarrow", num_cpus=1
     )
     dataset.context.enable_progress_bars = False
-    carry_errors(dataset)
+    keep_exceptions(dataset)
     there = n_rows - sum(min(PART_ROWS, n_rows - part * PART_ROWS) for part in todo)
     pace = Pace(1)
     batches: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    with own_errors():
+    with unwrapped_errors():
         watch(_progress(pace, there, n_rows))
         for batch in batches:
             pace.count(Counter(rows=sum(batch["rows"].to_pylist())))

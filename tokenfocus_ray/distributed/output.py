@@ -8,7 +8,7 @@ works. Killed at any point, it goes on when it is launched again; refused, it le
         folder.sweep()
     else:
         with folder.launch(identity, say) as launch:
-            if not launch.goes_on:
+            if not launch.resumes:
                 launch.keep_inputs(...)
                 launch.write_record()
             ...
@@ -151,13 +151,13 @@ class Launch:
         folder: Where it writes.
         identity: What makes the output what it is, flat.
         lease: The right to write.
-        goes_on: Whether an earlier launch began the job.
+        resumes: Whether an earlier launch began the job.
     """
 
     folder: OutputFolder
     identity: Mapping[str, Any]
     lease: Lease
-    goes_on: bool
+    resumes: bool
 
     def clear(self) -> None:
         """Deletes all but the lease; the record last, so that what is left is known as ours."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tokenfocus_ray.ensemble.bundle import Ensemble
 
 
-def settle(config: ScoringConfig) -> tuple[ScoringConfig, Source]:
+def resolve_config(config: ScoringConfig) -> tuple[ScoringConfig, Source]:
     """The configuration for any process, and the backbone that it names.
 
     Processes of a cluster stand in other working folders, so paths become absolute; a hub id may

@@ -19,24 +19,24 @@ _FULL = (ray.exceptions.OutOfDiskError, ray.exceptions.ObjectStoreFullError)
 _ADVICE = re.compile(r"\n?Failed to apply UDF transform after .*", re.DOTALL)
 
 
-def carry_errors(dataset: ray.data.Dataset) -> None:
+def keep_exceptions(dataset: ray.data.Dataset) -> None:
     """Has a data set hand its tasks' errors on as they are; else they arrive as text."""
     dataset.context.raise_original_map_exception = True
 
 
 @contextmanager
-def own_errors() -> Iterator[None]:
+def unwrapped_errors() -> Iterator[None]:
     """Errors of Ray's leave as those of ours that they carry, if any."""
     try:
         yield
     except ray.exceptions.RayError as error:
-        let_go(error)
-        if (own := own_error(error)) is not None:
+        release_frames(error)
+        if (own := user_error_in(error)) is not None:
             raise own from error
         raise
 
 
-def let_go(error: BaseException) -> None:
+def release_frames(error: BaseException) -> None:
     """Frees what the frames of a failed pipeline hold: its actors end once nobody refers to them.
 
     Else they would keep their CPUs and GPUs for as long as a caller keeps the exception.
@@ -52,14 +52,14 @@ def let_go(error: BaseException) -> None:
     gc.collect()
 
 
-def cause_of(error: BaseException) -> str:
+def cause_in_words(error: BaseException) -> str:
     """What Ray says first, and what it quotes last: the exception of the process that died."""
     first, *more = _lines(error)
     last = next((line.strip() for line in reversed(more) if line.strip()), "")
     return f"{first} ({last})" if re.match(r"[\w.]+(Error|Exception): ", last) else first
 
 
-def own_error(error: BaseException | None) -> UserError | None:
+def user_error_in(error: BaseException | None) -> UserError | None:
     """What an error says that the user can put right, as an error of ours; None if nothing.
 
     Looks at what it was raised from, Ray's wrappers included: for an error of ours, else for one of
@@ -80,10 +80,10 @@ def own_error(error: BaseException | None) -> UserError | None:
     return None
 
 
-def reason_of(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """What a process raised, below all of Ray's wrappers; as an error of ours where it is one."""
     *_, innermost = [error, *_chain(error)]
-    return own_error(error) or innermost
+    return user_error_in(error) or innermost
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import psutil
 import ray
 
-from tokenfocus_ray.distributed.cluster import join
+from tokenfocus_ray.distributed.cluster import join_cluster
 from tokenfocus_ray.errors import JobError
 
 #: Fewest logical CPUs of a local session. Readers, decoders, scorers and writers each hold a share
@@ -51,7 +51,7 @@ def ray_session(*, verbose: bool = False) -> Iterator[None]:
             if is_local:
                 _start(level, verbose)
             else:
-                join(address, level, verbose)
+                join_cluster(address, level, verbose)
         yield
     except Exception:
         raise

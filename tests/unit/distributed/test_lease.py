@@ -24,7 +24,7 @@ from tests.support.races import Race, races, scored  # noqa: F401
 from tokenfocus_ray.cli.app import main
 from tokenfocus_ray.config import JobConfig
 from tokenfocus_ray.distributed import lease as leases
-from tokenfocus_ray.distributed.holders import record_of
+from tokenfocus_ray.distributed.holders import launch_record
 from tokenfocus_ray.distributed.layout import LEASE, part_name
 from tokenfocus_ray.distributed.lease import hold, refuse_if_held
 from tokenfocus_ray.distributed.output import Launch, OutputFolder
@@ -154,7 +154,7 @@ def test_a_launch_that_was_killed_is_taken_over_at_once(out: Store) -> None:
 
 
 def test_another_process_of_the_same_number_is_not_taken_for_the_holder(out: Store) -> None:
-    write(out, record_of("score") | {"process": "1"})
+    write(out, launch_record("score") | {"process": "1"})
     with hold(out, "score", str):
         assert len(records(out)) == 1
 
@@ -175,7 +175,7 @@ def write(out: Store, record: dict[str, Any], name: str = "other.json") -> dict[
 
 def elsewhere(**values: Any) -> dict[str, Any]:
     """A launch of another machine, whose clock is wrong by years."""
-    return record_of("score") | {
+    return launch_record("score") | {
         "machine": "other", "host": "other", "heartbeat": "2060-01-01 00:00:00 UTC", **values,
     }  # fmt: skip
 
@@ -223,11 +223,11 @@ def test_a_silent_launch_is_watched_once(out: Store) -> None:
     silent: dict[str, bytes] = {}
     lines: list[str] = []
     for _ in range(3):
-        found = leases._dead(out, out.child(LEASE), silent, lines.append)
+        found = leases._dead_launches(out, out.child(LEASE), silent, lines.append)
         assert found == {"other.json"}
     assert len(lines) == 2
     write(out, elsewhere(beats=1))
-    leases._dead(out, out.child(LEASE), silent, lines.append)
+    leases._dead_launches(out, out.child(LEASE), silent, lines.append)
     assert len(lines) == 4
 
 
@@ -292,7 +292,7 @@ def test_a_launch_that_was_taken_over_writes_nothing_more(out: Store) -> None:
         with beating(out), pytest.raises(OutputError, match="is gone, taken over by another"):
             mine.confirm()
         out.delete(f"{LEASE}/{mine.name}")
-        launch = Launch(OutputFolder(SCORES, out), {}, mine, goes_on=False)
+        launch = Launch(OutputFolder(SCORES, out), {}, mine, resumes=False)
         steps = [launch.clear, functools.partial(launch.keep_inputs, {"0.parquet": b"x"})]
         for step in (*steps, launch.write_record, launch.finish):
             with pytest.raises(OutputError, match="no longer holds"):

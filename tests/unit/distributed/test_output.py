@@ -118,14 +118,14 @@ def test_a_folder_is_begun_once_its_record_is_there(kind: OutputKind, out: Store
     folder = OutputFolder(kind, out)
     assert not folder.is_begun({"a": 1})
     with folder.launch({"a": 1}, str) as launch:
-        assert not launch.goes_on
+        assert not launch.resumes
         launch.keep_inputs({"0.parquet": b"x"})
         assert not folder.is_begun({"a": 1})
         launch.write_record()
         launch.finish()
     assert out.names("__job/input") == ["0.parquet"]
     with folder.launch({"a": 1}, str) as launch:
-        assert launch.goes_on
+        assert launch.resumes
     with pytest.raises(ConfigError, match=r"\(a: 1 there, 2 now\)"), folder.launch({"a": 2}, str):
         pass
     assert out.names("__job/lease") == []
@@ -150,7 +150,7 @@ def test_a_folder_is_looked_at_again_once_it_is_held(out: Store) -> None:
     assert not folder.is_begun({"a": 1})
     out.write_json(JOB_FILE, {"a": 1})
     with folder.launch({"a": 1}, str) as launch:
-        assert launch.goes_on
+        assert launch.resumes
     out.delete(JOB_FILE)
     out.write_bytes("mine.txt", b"precious")
     with pytest.raises(OutputError, match=r"holds 'mine\.txt'"), folder.launch({"a": 1}, str):
@@ -175,7 +175,7 @@ def test_beginning_anew_keeps_the_lease(out: Store, monkeypatch: pytest.MonkeyPa
     deleted: list[str] = []
     delete = Store.delete
     with OutputFolder(SCORES, out, overwrite=True).launch({"a": 2}, str) as launch:
-        assert not launch.goes_on
+        assert not launch.resumes
         with monkeypatch.context() as patch:
             patch.setattr(Store, "delete", lambda s, n: (deleted.append(n), delete(s, n)))
             launch.clear()

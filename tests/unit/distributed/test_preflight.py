@@ -15,7 +15,7 @@ from tokenfocus_ray.backbones import registry
 from tokenfocus_ray.config import ScoringConfig, TrainConfig
 from tokenfocus_ray.datasets.manifest import find_columns
 from tokenfocus_ray.distributed.output import OutputFolder, OutputKind
-from tokenfocus_ray.distributed.preflight import check_ensemble, scoring_identity, settle
+from tokenfocus_ray.distributed.preflight import check_ensemble, resolve_config, scoring_identity
 from tokenfocus_ray.distributed.train.job import _settle
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import ConfigError
@@ -38,13 +38,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HubCache:
 
 def test_actors_load_the_commit_that_the_driver_resolved(hub: HubCache) -> None:
     """Though the branch moves before they start; through pickle, as to another process."""
-    config, source = settle(ScoringConfig(backbone=hub.name))
+    config, source = resolve_config(ScoringConfig(backbone=hub.name))
     sent = pickle.dumps((config, source))
     hub.point("main", SECOND)
     built = ScoreStage(*pickle.loads(sent), COLUMNS, "cpu", None).scorer
     assert built.metadata["tokenfocus.backbone_revision"] == FIRST
     assert json.loads(built.metadata["tokenfocus.config"])["revision"] == FIRST
-    moved = ScoreStage(*settle(ScoringConfig(backbone=hub.name)), COLUMNS, "cpu", None).scorer
+    moved = ScoreStage(
+        *resolve_config(ScoringConfig(backbone=hub.name)), COLUMNS, "cpu", None
+    ).scorer
     assert moved.metadata["tokenfocus.backbone_revision"] == SECOND
     norms = [float(s.backbone.model.lm_head.weight.detach().norm()) for s in (built, moved)]
     assert norms[1] == pytest.approx(1.5 * norms[0])
@@ -59,7 +61,7 @@ def test_training_workers_load_the_commit_that_the_driver_resolved(hub: HubCache
 
 
 def identity(backbone: str, revision: str | None = None) -> dict[str, Any]:
-    return scoring_identity(*settle(ScoringConfig(backbone=backbone, revision=revision)))
+    return scoring_identity(*resolve_config(ScoringConfig(backbone=backbone, revision=revision)))
 
 
 def agree(store: Store, found: dict[str, Any]) -> bool:
@@ -109,7 +111,7 @@ def test_another_scaling_of_an_adapter_is_another_configuration(tmp_path: Path) 
     def now(**values: Any) -> dict[str, Any]:
         (adapter / "adapter_config.json").write_text(json.dumps({"lora_alpha": 8} | values))
         config = ScoringConfig(backbone="tiny-internvl", adapters={"m": str(adapter)})
-        return scoring_identity(*settle(config))
+        return scoring_identity(*resolve_config(config))
 
     begun = now()
     store.write_json("job.json", begun)

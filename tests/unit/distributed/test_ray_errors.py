@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import OutOfDiskError, RayTaskError, UserCodeException
 from ray.train import ControllerError, WorkerGroupError
 
-from tokenfocus_ray.distributed.ray_errors import own_error
+from tokenfocus_ray.distributed.ray_errors import user_error_in
 from tokenfocus_ray.errors import BackboneError, OutputError, UserError
 
 #: What Ray Data adds to whatever a stage raises.
@@ -69,13 +69,15 @@ def raised_from(error: Exception, cause: Exception) -> Exception:
     ids=["bare", "task", "advice", "outer", "workers", "controller", "system", "name", "spill"],
 )
 def test_what_a_user_can_put_right(error: Exception, expected: UserError) -> None:
-    found = own_error(error)
+    found = user_error_in(error)
     assert type(found) is type(expected)
     assert str(found).startswith(str(expected))
 
 
 def test_a_denied_request_of_a_store() -> None:
-    found = own_error(task(OSError("When writing: AWS Error ACCESS_DENIED during PutObject: no")))
+    found = user_error_in(
+        task(OSError("When writing: AWS Error ACCESS_DENIED during PutObject: no"))
+    )
     assert str(found) == (
         "AWS Error ACCESS_DENIED during PutObject: no; check AWS_ACCESS_KEY_ID, "
         "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, and what they may do in the bucket"
@@ -93,10 +95,10 @@ def test_a_denied_request_of_a_store() -> None:
     ids=repr,
 )
 def test_nothing_that_a_user_could_put_right(error: Exception) -> None:
-    assert own_error(error) is None
+    assert user_error_in(error) is None
 
 
 def test_a_mistake_made_while_an_error_is_handled_is_not_hidden() -> None:
     error = KeyError("a mistake")
     error.__context__ = OutputError("full")
-    assert own_error(error) is None
+    assert user_error_in(error) is None

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tokenfocus_ray.distributed.ray_errors import own_error
+from tokenfocus_ray.distributed.ray_errors import user_error_in
 from tokenfocus_ray.distributed.score.failures import Action, decide
 from tokenfocus_ray.distributed.score.guard import Guard
 from tokenfocus_ray.distributed.score.pieces import codes_of, pack, unpack
@@ -42,7 +42,7 @@ class ScorePieces:
             self._stage = functools.partial(make(), backbone=index)
         except Exception as error:
             # of an actor that cannot start the driver hears text only, and tries another
-            self._refusal = own_error(error)
+            self._refusal = user_error_in(error)
             if self._refusal is None:
                 raise
 
@@ -67,7 +67,7 @@ class ScorePieces:
             decision = decide(error, 0, rows=table.num_rows)
             logger.warning("%d rows: %s; %s", table.num_rows, decision.reason, error)
             if decision.action is Action.LEAVE:
-                self._guard.spare(self._head, f"{type(error).__name__}: {error}")
+                self._guard.take_back_tries(self._head, f"{type(error).__name__}: {error}")
                 logging.shutdown()
                 os._exit(1)  # not sys.exit, which a broken device can hang
             if decision.action is Action.MARK:

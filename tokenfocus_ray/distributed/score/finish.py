@@ -15,7 +15,7 @@ from tokenfocus_ray.scoring.wire import ID, rows_to_table, scores_column, struct
 from tokenfocus_ray.tables.members import ScoreTableInfo
 
 
-def finish(table: pa.Table, columns: Columns, backbones: Sequence[str]) -> pa.Table:
+def finish_rows(table: pa.Table, columns: Columns, backbones: Sequence[str]) -> pa.Table:
     """Passthrough columns and score columns, one row out for each row in.
 
     Args:

@@ -85,7 +85,7 @@ class Guard:
         self._end(-1, self.stage)
         return done
 
-    def spare(self, head: Mapping[str, Any], cause: str) -> None:
+    def take_back_tries(self, head: Mapping[str, Any], cause: str) -> None:
         """Takes a piece's tries back, for a process that ends itself through no fault of its rows.
 
         Args:

@@ -26,8 +26,8 @@ from tokenfocus_ray.distributed.preflight import (
     check_features,
     check_scales,
     check_scorer,
+    resolve_config,
     scoring_identity,
-    settle,
 )
 from tokenfocus_ray.distributed.score.commits import JOB_FILE, RUN_FILE
 from tokenfocus_ray.distributed.score.launch import BatchRun
@@ -124,14 +124,14 @@ def score_manifest(
         JobError: the job ended before all rows were scored; launching it again goes on.
     """
     given = {config.backbone: config} if isinstance(config, ScoringConfig) else dict(config)
-    settled = {name: settle(one) for name, one in given.items()}
-    several = {name: one for name, (one, _) in settled.items()}
+    resolved = {name: resolve_config(one) for name, one in given.items()}
+    several = {name: one for name, (one, _) in resolved.items()}
     check_scales(several)
     scorers = [
         Scorer(name, check_scorer(one, source), functools.partial(ScoreStage, one, source))
-        for name, (one, source) in settled.items()
+        for name, (one, source) in resolved.items()
     ]
-    each = {name: scoring_identity(one, source) for name, (one, source) in settled.items()}
+    each = {name: scoring_identity(one, source) for name, (one, source) in resolved.items()}
     identity = {f"{name}.{k}": v for name, values in each.items() for k, v in values.items()}
     if len(each) == 1:
         (identity,) = each.values()
@@ -218,7 +218,7 @@ def run_job(
         names = [scorer.name for scorer in scorers]
         check_budget(names, job, cluster_gpus(), ray.cluster_resources().get("CPU", 0))
         with folder.launch(identity, say) as launch:
-            ledger = Ledger(store, source.units) if launch.goes_on else None
+            ledger = Ledger(store, source.units) if launch.resumes else None
             if ledger and retry_unscored and (again := reopen(ledger)):
                 say(f"{again} rows are scored again")
                 ledger = Ledger(store, source.units)
@@ -230,7 +230,7 @@ def run_job(
                     launch.write_record()
                     ledger = Ledger(store, source.units)
                 else:
-                    say(ledger.there(job.commit_rows))
+                    say(ledger.done_in_words(job.commit_rows))
                 watch = progress or in_lines(say)
                 run = BatchRun(launch.lease, source, scorers, job, ledger, say, ensemble, watch)
                 run.finish()

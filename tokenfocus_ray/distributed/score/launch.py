@@ -19,7 +19,12 @@ from tokenfocus_ray.config import JobConfig
 from tokenfocus_ray.datasets.names import counted
 from tokenfocus_ray.datasets.units import Source
 from tokenfocus_ray.distributed.lease import Lease
-from tokenfocus_ray.distributed.ray_errors import carry_errors, cause_of, let_go, own_error
+from tokenfocus_ray.distributed.ray_errors import (
+    cause_in_words,
+    keep_exceptions,
+    release_frames,
+    user_error_in,
+)
 from tokenfocus_ray.distributed.score.commits import Piece
 from tokenfocus_ray.distributed.score.guard import Attempts, Guard
 from tokenfocus_ray.distributed.score.ledger import Ledger
@@ -106,19 +111,19 @@ class BatchRun:
                 while self._publish_ready() or self._publishing:
                     self._gather(wait=True)
             except ExecutionTimeoutError as error:
-                let_go(error)
+                release_frames(error)
                 raise JobError(
                     f"nothing moved for {self._job.stall_minutes:g} minutes. What is committed is "
                     f"kept; look at the workers' logs, and launch the same command again to go on"
                 ) from error
             except ray.exceptions.RayError as error:
-                let_go(error)
-                if (own := own_error(error)) is not None:
+                release_frames(error)
+                if (own := user_error_in(error)) is not None:
                     raise own from error
                 if not isinstance(error, _SYSTEM):
                     raise  # the same would happen again
                 fruitless = 0 if self._pieces > before else fruitless + 1
-                cause = cause_of(error)
+                cause = cause_in_words(error)
                 if fruitless >= FRUITLESS:
                     raise JobError(
                         f"scoring ended {fruitless} times without a single piece done: {cause}. "
@@ -148,7 +153,7 @@ class BatchRun:
         self._tell(run)
         context = dataset.context
         context.target_max_block_size = 1  # one piece a block
-        carry_errors(dataset)
+        keep_exceptions(dataset)
         context.enable_progress_bars = False
         context.execution_no_progress_timeout_s = self._job.stall_minutes * 60
         blocks: Any = dataset.iter_batches(

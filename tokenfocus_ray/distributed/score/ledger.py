@@ -118,7 +118,7 @@ class Ledger:
         """Whether every part is written."""
         return len(self.published) == len(self.parts)
 
-    def there(self, commit_rows: int) -> str:
+    def done_in_words(self, commit_rows: int) -> str:
         """What is done already, in words.
 
         Args:

@@ -77,15 +77,15 @@ def check_budget(backbones: Sequence[str], job: JobConfig, gpus: int, cpus: floa
             raise ConfigError(
                 f"workers: {what} need {actors + FEEDING_CPUS:g} logical CPUs ({actors:g}, and "
                 f"{FEEDING_CPUS:g} to feed them), but the session has {cpus:g}; use fewer, give "
-                f"each less under 'cpus'{_apart(pools)}, or a larger session"
+                f"each less under 'cpus'{_or_in_turn(pools)}, or a larger session"
             )
         wanted = sum(n * pools[name].gpus for name, n in workers.items())
         if gpus and wanted > gpus:
             raise ConfigError(
                 f"workers: {what} need {wanted:g} GPUs, but the session has {gpus}; use fewer, or "
-                f"give each less under 'gpus'{_apart(pools)}"
+                f"give each less under 'gpus'{_or_in_turn(pools)}"
             )
 
 
-def _apart(pools: Mapping[str, PoolConfig]) -> str:
+def _or_in_turn(pools: Mapping[str, PoolConfig]) -> str:
     return ", or score one_after_another" if len(pools) > 1 else ""

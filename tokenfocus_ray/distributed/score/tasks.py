@@ -29,7 +29,7 @@ from tokenfocus_ray.distributed.score.commits import (
     write_scored,
 )
 from tokenfocus_ray.distributed.score.failures import Action, decide
-from tokenfocus_ray.distributed.score.finish import finish
+from tokenfocus_ray.distributed.score.finish import finish_rows
 from tokenfocus_ray.distributed.score.guard import Guard
 from tokenfocus_ray.distributed.score.ids import digests
 from tokenfocus_ray.distributed.score.pieces import COMMITTED, codes_of, count_codes, pack, unpack
@@ -197,7 +197,7 @@ class CommitPieces:
         rows = []
         for head, scored in unpack(batch):
             started = time.perf_counter()
-            codes, ids = self._patiently(functools.partial(self._write, head, scored))
+            codes, ids = self._with_retries(functools.partial(self._write, head, scored))
             new = {"n_rows": scored.num_rows, "codes": json.dumps(codes), "ids": ids}
             rows.append(head | new | {"commit_s": time.perf_counter() - started})
         return pa.Table.from_pylist(rows, schema=COMMITTED)
@@ -213,7 +213,7 @@ class CommitPieces:
             names = [scores_column(i) for i in range(self.stop)]
             write_scored(out, replace(piece, scored=self.stop), scored.select(names))
             return codes_of(scored, self.stop - 1), b""
-        rows = finish(scored, self.columns, self.backbones)
+        rows = finish_rows(scored, self.columns, self.backbones)
         if self.ensemble is not None:
             from tokenfocus_ray.ensemble.apply import merge  # scipy, which few workers need
 
@@ -221,7 +221,7 @@ class CommitPieces:
         whole = write_commit(out, piece, rows, head["positions"], len(self.backbones))
         return count_codes(rows["error_code"]), digests(whole["sample_id"]).tobytes()
 
-    def _patiently(self, write: Callable[[], Any]) -> Any:
+    def _with_retries(self, write: Callable[[], Any]) -> Any:
         for attempt in itertools.count():
             try:
                 return write()

@@ -10,7 +10,7 @@ import ray
 
 from tokenfocus_ray.config import BackboneRun, TrainConfig
 from tokenfocus_ray.distributed.lease import Lease
-from tokenfocus_ray.distributed.ray_errors import reason_of
+from tokenfocus_ray.distributed.ray_errors import root_cause
 from tokenfocus_ray.distributed.train.failures import EndAtOnce
 from tokenfocus_ray.distributed.train.member_job import (
     MEMBER_FILE,
@@ -200,6 +200,6 @@ def _fit_member(job: MemberJob, base: str) -> None:
 
 def in_words(error: BaseException) -> str:
     """The innermost reason, on one line."""
-    inner = reason_of(error)
+    inner = root_cause(error)
     lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
     return f"{type(inner).__name__}: {lines[-1] if lines else ''}"

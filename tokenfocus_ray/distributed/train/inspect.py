@@ -20,7 +20,7 @@ from tokenfocus_ray.backbones.images import ImageSpec
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.asked import as_asked
 from tokenfocus_ray.datasets.manifest import Columns
-from tokenfocus_ray.distributed.ray_errors import carry_errors, own_errors
+from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
 from tokenfocus_ray.distributed.train.manifest import Manifest, read_manifest
 from tokenfocus_ray.distributed.train.stream import (
     CHUNK_ROWS,
@@ -173,11 +173,11 @@ def prepare_samples(
 
 def _looked_at(dataset: ray.data.Dataset, total: int, watch: Watch) -> Iterator[dict[str, Any]]:
     """The rows of a data set, as they come."""
-    carry_errors(dataset)
+    keep_exceptions(dataset)
     dataset.context.enable_progress_bars = False
     batches: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
     done = 0
-    with own_errors():
+    with unwrapped_errors():
         watch(Progress("looking at the images", 0, total, "images"))
         for batch in batches:
             yield from batch.to_pylist()

@@ -29,7 +29,7 @@ from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.distributed.layout import JOB
 from tokenfocus_ray.distributed.output import Launch, OutputFolder, OutputKind
 from tokenfocus_ray.distributed.preflight import check_scorer, members_record
-from tokenfocus_ray.distributed.ray_errors import reason_of
+from tokenfocus_ray.distributed.ray_errors import root_cause
 from tokenfocus_ray.distributed.score.failures import Action
 from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.distributed.train.failures import decide_member
@@ -165,7 +165,7 @@ def _train(
     with ray_session():
         check_resources(config)
         check_space(config, sources, store.free_bytes(), store.uri)
-        if not (launch.goes_on and store.exists(SAMPLES_FILE)):
+        if not (launch.resumes and store.exists(SAMPLES_FILE)):
             say(f"looking at {manifest.table.num_rows} samples of {manifest.path}")
             prepare_samples(manifest, config, sources, specs, store, watch)
             launch.write_record()
@@ -282,7 +282,7 @@ def _check_shares(jobs: list[MemberJob]) -> None:
 def _failure(failed: Mapping[str, Exception], n_members: int) -> TrainingError:
     """What to say of the members that could not be trained."""
     name, error = next(iter(failed.items()))
-    again = any(decide_member(reason_of(e)).action is not Action.STOP for e in failed.values())
+    again = any(decide_member(root_cause(e)).action is not Action.STOP for e in failed.values())
     remedy = (
         "launch the same command again to train those that are missing"
         if again

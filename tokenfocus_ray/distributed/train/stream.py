@@ -18,7 +18,7 @@ import ray.data
 import ray.train
 
 from tokenfocus_ray.backbones.images import ImageSpec
-from tokenfocus_ray.distributed.ray_errors import carry_errors
+from tokenfocus_ray.distributed.ray_errors import keep_exceptions
 from tokenfocus_ray.scoring.prepare import PrepareStage
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.training.samples import (
@@ -159,7 +159,7 @@ class StepSharding(ray.train.DataConfig):
                 options = self._resolve_execution_options(name)
                 options.preserve_order = True
                 mine.context.execution_options = options
-                carry_errors(mine)
+                keep_exceptions(mine)
                 shard[name] = mine.iterator()
         return shards
 

@@ -142,18 +142,18 @@ def test_what_is_there_already_is_said(tmp_path: Path) -> None:
     """In rows, or in pieces of shards, whose rows only reading tells."""
     units = [unit(0, UNIT_ROWS), unit(1, 10), unit(2, 7)]
     ledger = Ledger(Store.of(tmp_path), units)
-    assert ledger.there(4) == "0 of 65,553 rows are there already"
+    assert ledger.done_in_words(4) == "0 of 65,553 rows are there already"
     commit(ledger, 0, 0, True, scored("a"))
     publish_next(ledger)
     commit(ledger, 1, 0, False, scored("b"))
     commit(ledger, 1, 2, True, scored("c"))
     commit(ledger, 2, 1, True, scored("d"))
-    assert ledger.there(4) == "65,545 of 65,553 rows are there already"
+    assert ledger.done_in_words(4) == "65,545 of 65,553 rows are there already"
     shards = Ledger(Store.of(tmp_path / "shards"), [unit(0, None), unit(1, None)])
     commit(shards, 0, 0, True, scored("a"))
     publish_next(shards)
     commit(shards, 1, 0, False, scored("b"))
-    assert shards.there(4) == (
+    assert shards.done_in_words(4) == (
         "1 of 2 shards are there already, and 1 pieces of at most 4 rows of others"
     )
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.scores import metadata, older_metadata
 from tokenfocus_ray.datasets.manifest import find_columns
-from tokenfocus_ray.distributed.score.finish import combine, finish
+from tokenfocus_ray.distributed.score.finish import combine, finish_rows
 from tokenfocus_ray.ensemble.inputs import ScoreColumns
 from tokenfocus_ray.schema import SCORE_SCHEMA, ScoreRow
 from tokenfocus_ray.scoring.wire import ID, SCORES, rows_to_table, scores_column
@@ -82,7 +82,9 @@ def test_table_of_several_backbones() -> None:
         ([QWEN, QWEN], metadata({"q": ["m0", "m1"]})),
         ([INTERNVL, REFUSED], metadata({"i": ["base"]})),
     )
-    out = finish(table, find_columns(["prompt"], {"image": "prompt"}, "m"), ["qwen", "internvl"])
+    out = finish_rows(
+        table, find_columns(["prompt"], {"image": "prompt"}, "m"), ["qwen", "internvl"]
+    )
     assert out.column_names == ["prompt", "input_score", *SCORE_SCHEMA.names]
     assert out["score"][0].as_py() == 3.5
     assert out["status"].to_pylist() == ["ok", "unscored"]
@@ -100,7 +102,9 @@ def test_members_with_commas_and_quotes_are_told_apart() -> None:
     table = table_of(
         ([QWEN, QWEN], metadata({"q": names})), ([INTERNVL, REFUSED], metadata({"i": ["base"]}))
     )
-    out = finish(table, find_columns(["prompt"], {"image": "prompt"}, "m"), ["x,y", "internvl"])
+    out = finish_rows(
+        table, find_columns(["prompt"], {"image": "prompt"}, "m"), ["x,y", "internvl"]
+    )
     info = ScoreTableInfo.of(out.schema, "t")
     assert info.members == ("x,y/a,b", 'x,y/say "c"', "internvl/base")
     assert info.bags == {"x,y": [0, 1], "internvl": [2]}
@@ -114,14 +118,14 @@ def test_scores_that_an_earlier_release_wrote_are_combined_with_new_ones() -> No
     older = [older_metadata({"q": ["m0", "m1"]}), metadata({"i": ["base"]})]
     mixed = table_of(*zip(ROWS, older, strict=True))
     columns = find_columns(["prompt"], {"image": "prompt"}, "m")
-    each = [finish(table, columns, ["qwen", "internvl"]) for table in (new, mixed)]
+    each = [finish_rows(table, columns, ["qwen", "internvl"]) for table in (new, mixed)]
     assert each[0].schema.equals(each[1].schema, check_metadata=True)
 
 
 def test_table_of_one_backbone_keeps_its_rows() -> None:
     about = metadata({"q": ["m0", "m1"]})
     table = table_of(([QWEN, REFUSED], about))
-    out = finish(table, find_columns(["prompt"], {"image": "prompt"}, "m"), ["qwen"])
+    out = finish_rows(table, find_columns(["prompt"], {"image": "prompt"}, "m"), ["qwen"])
     expected = rows_to_table([QWEN, REFUSED]).to_pydict()
     np.testing.assert_equal(out.select(SCORE_SCHEMA.names).to_pydict(), expected)
     assert out.schema.metadata == {k.encode(): v.encode() for k, v in about.items()}

@@ -15,7 +15,7 @@ from ray.train.v2._internal.execution.failure_handling import (
     FailureDecision,
 )
 
-from tokenfocus_ray.distributed.ray_errors import reason_of
+from tokenfocus_ray.distributed.ray_errors import root_cause
 from tokenfocus_ray.distributed.score.failures import Action
 from tokenfocus_ray.distributed.train.failures import EndAtOnce, decide_member
 from tokenfocus_ray.distributed.train.fleet import in_words
@@ -56,7 +56,7 @@ def decision(error: Exception, others: dict[int, Exception] | None = None) -> Fa
         handler.after_worker_group_poll_status(status)
     except ray.train.TrainingFailedError as ended:
         raised = pickle.loads(pickle.dumps(ended))
-    assert reason_of(raised).args == error.args
+    assert root_cause(raised).args == error.args
     return policy.make_decision(raised)
 
 
