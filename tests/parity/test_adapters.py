@@ -27,7 +27,7 @@ from tests.support.samples import score
 from tokenfocus_ray.backbones.registry import WEIGHTS
 from tokenfocus_ray.errors import AdapterError
 from tokenfocus_ray.schema import ScoreRow
-from tokenfocus_ray.scoring.prompt import asked
+from tokenfocus_ray.scoring.prompt import question_settings
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
 from tokenfocus_ray.training.adapter import save_member
 
@@ -65,7 +65,7 @@ class Member:
             "backbone": source.name,
             "revision": source.revision,
             "member": "bag0",
-            "questions": asked(config.scoring(name)),
+            "questions": question_settings(config.scoring(name)),
         }
         rows = learner.predict(requests(learner, [item.sample for item in items]))
         save_member(learner.wrapped, learner.backbone, learner.trained(), folder, record)

@@ -39,7 +39,7 @@ class ChatMarkup:
         pieces = (self.before_image, self.image_token, self.after_image, self.before_answer)
         return [*dict.fromkeys(s for piece in pieces for s in _specials(piece))]
 
-    def asked(self, question: str) -> str:
+    def turn(self, question: str) -> str:
         """A whole question, with one token for the image."""
         image = self.before_image + self.image_token + self.after_image
         return image + question + self.before_answer
@@ -96,7 +96,7 @@ def template_difference(markup: ChatMarkup, tokenizer: Any, template: str | None
     """
     if template is None and not tokenizer.chat_template:
         return ""
-    ours = markup.asked(_QUESTION)
+    ours = markup.turn(_QUESTION)
     found: list[str] = []
     try:
         for content in _contents(markup):

@@ -21,7 +21,7 @@ from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.distributed.identity import ADAPTER_CONFIGS, difference, differing
 from tokenfocus_ray.errors import ConfigError
 from tokenfocus_ray.scoring.levels import LevelVocabulary
-from tokenfocus_ray.scoring.prompt import asked
+from tokenfocus_ray.scoring.prompt import question_settings
 from tokenfocus_ray.storage import Store
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def check_scorer(config: ScoringConfig, source: Source) -> ImageSpec:
     spec = loading.image_spec(source, config.max_visual_tokens)
     with local_adapters(config.adapters) as folders:
         check_adapters(folders, source)
-        check_taught(folders, config.backbone, asked(config))
+        check_taught(folders, config.backbone, question_settings(config))
     _, tokenizer = loading.load_text(source)
     context = registry.family_class(source.family).markup.before_answer
     for levels in (config.total_levels, config.element_levels):

@@ -30,7 +30,7 @@ from PIL import ExifTags, Image
 from tokenfocus_ray.errors import ImageDecodeError
 from tokenfocus_ray.scoring.containers import open_bounded
 from tokenfocus_ray.scoring.fetch import WAYS, fetch, short
-from tokenfocus_ray.scoring.looks import kind_of
+from tokenfocus_ray.scoring.file_kinds import kind_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""From manifest rows to images at their final size."""
+"""The CPU stage: from manifest rows to images at the size that the backbones want."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from tokenfocus_ray.schema import sample_id
 from tokenfocus_ray.scoring.fetch import fetch
 from tokenfocus_ray.scoring.image import decode
 from tokenfocus_ray.scoring.request import image_reference
-from tokenfocus_ray.scoring.wire import DIED, ID, PREPARED, prepared_column, text_of
+from tokenfocus_ray.scoring.wire import (
+    DIED,
+    ID,
+    PREPARED,
+    error_to_struct,
+    image_to_struct,
+    prepared_column,
+    text_of,
+)
 from tokenfocus_ray.tables.text import ERROR_CODE, ERROR_MESSAGE
 
 
@@ -42,7 +50,15 @@ class PrepareStage:
     given_up: bool = False
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Replaces the image bytes by prepared pixels, and reads what is asked as text."""
+        """Prepares a batch.
+
+        Args:
+            table: Rows of a manifest, with images as bytes or references.
+
+        Returns:
+            The rows without their image bytes; see :mod:`~tokenfocus_ray.scoring.wire` for the
+            columns that are added. What is asked is text now.
+        """
         c = self.columns
         table = as_asked(table, c, self.encoding)
         used = [n for n in (c.image, c.image_uri, c.prompt, c.sample_id) if n]
@@ -79,8 +95,8 @@ class PrepareStage:
             uri, value = (row[name] if name else None for name in (c.image_uri, c.image))
             pixels = self._decode(value, uri)
         except RowError as error:
-            return dict.fromkeys(self.image_specs, _error(error))
-        return {i: _image(spec, pixels) for i, spec in self.image_specs.items()}
+            return dict.fromkeys(self.image_specs, error_to_struct(error))
+        return {i: _prepared(spec, pixels) for i, spec in self.image_specs.items()}
 
     def _decode(self, value: Any, uri: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
         if isinstance(value, Mapping):
@@ -98,19 +114,8 @@ class PrepareStage:
         return decode(data, where=f"image {str(uri)!r}")
 
 
-def _image(spec: ImageSpec, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> dict[str, Any]:
+def _prepared(spec: ImageSpec, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> dict[str, Any]:
     try:
-        prepared = spec.prepare(pixels)
-    except RowError as error:
-        return _error(error)
-    return {
-        "tiles": prepared.tiles_NHWC.tobytes(),
-        "tiles_shape": list(prepared.tiles_NHWC.shape),
-        "grid": list(prepared.grid),
-        "n_visual_tokens": prepared.n_visual_tokens,
-        "size": [prepared.width, prepared.height],
-    }
-
-
-def _error(error: RowError) -> dict[str, Any]:
-    return {"error_code": error.code, "error_message": error.message}
+        return image_to_struct(spec.prepare(pixels))
+    except RowError as error:  # of this backbone alone, such as an aspect ratio
+        return error_to_struct(error)

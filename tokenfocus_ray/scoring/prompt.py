@@ -113,7 +113,7 @@ class PromptTemplate:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def asked(config: ScoringConfig) -> dict[str, Any]:
+def question_settings(config: ScoringConfig) -> dict[str, Any]:
     """What decides how members are asked; written beside trained adapters, compared on loading."""
     template = PromptTemplate(structure=config.structure)
     return {

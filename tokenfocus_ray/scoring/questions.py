@@ -35,8 +35,11 @@ class QuestionPacker:
     """Encodes requests for one backbone.
 
     Attributes:
+        total_levels: Words of the overall score.
+        element_levels: Words of an element's score.
         total_ids: [K] token ids of the total levels.
         element_ids: [K] token ids of the element levels.
+        level_ids: Both.
     """
 
     def __init__(
@@ -54,10 +57,11 @@ class QuestionPacker:
         """
         self._backbone = backbone
         self._template = template
-        self._levels = (total_levels, element_levels)
+        self.total_levels, self.element_levels = total_levels, element_levels
         encode, context = backbone.encode_markup, backbone.markup.before_answer
         self.total_ids, self.element_ids = (
-            levels.token_ids(encode, context, backbone.source.name) for levels in self._levels
+            levels.token_ids(encode, context, backbone.source.name)
+            for levels in (total_levels, element_levels)
         )
         self.level_ids = (*self.total_ids, *self.element_ids)
         backbone.encode_text(template.total_question)  # a tokenizer that cannot do it says so now
@@ -96,7 +100,7 @@ class QuestionPacker:
         """
         backbone = self._backbone
         text = self._template.prefix(prompt, elements, prompt_type)
-        questions = self._template.questions(elements, *self._levels)
+        questions = self._template.questions(elements, self.total_levels, self.element_levels)
         try:
             "".join([text, *questions]).encode()
         except UnicodeEncodeError as error:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenfocus_ray.backbones.images import PreparedImage
+from tokenfocus_ray.backbones.images import ImageSpec, PreparedImage
 from tokenfocus_ray.errors import PromptError, RowError
-from tokenfocus_ray.schema import Element, ScoreRow, parse_elements
+from tokenfocus_ray.schema import Element, ScoreRow, parse_elements, sample_id
+from tokenfocus_ray.scoring.image import ImageSource, decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,35 @@ class Request:
     def n_elements(self) -> int:
         """Number of elements, 0 where they cannot be read."""
         return 0 if isinstance(self.elements, RowError) else len(self.elements)
+
+
+def prepare_request(
+    spec: ImageSpec, image: ImageSource, prompt: object, elements: Any, prompt_type: str | None
+) -> Request:
+    """One sample in memory; what is wrong with it travels along.
+
+    Args:
+        spec: How the backbone wants its images.
+        image: See :func:`~tokenfocus_ray.scoring.image.decode`.
+        prompt: The text prompt.
+        elements: See :func:`~tokenfocus_ray.schema.parse_elements`.
+        prompt_type: ``"real"``, ``"synthetic"`` or None.
+    """
+    prepared: PreparedImage | RowError
+    try:
+        prepared = spec.prepare(decode(image))
+    except RowError as error:
+        prepared = error
+    reference = image_reference(image)
+    if reference is None and isinstance(prepared, PreparedImage):
+        reference = prepared.tiles_NHWC.tobytes()
+    return Request(
+        sample_id(reference or b"", prompt if isinstance(prompt, str) else ""),
+        prompt,
+        prepared,
+        read_elements(elements),
+        prompt_type,
+    )
 
 
 def image_reference(image: object) -> str | bytes | None:

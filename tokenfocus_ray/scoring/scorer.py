@@ -2,13 +2,12 @@
 
 In-process use, Ray Data actors and Ray Serve replicas all run this class, so they give the same
 scores. Preparing (CPU) and scoring (device) are separate methods, because they are separate stages
-on a cluster.
-
-Legend: B sequences, K levels, M members, E elements, A answer positions.
+on a cluster. What the device does is :mod:`~tokenfocus_ray.scoring.forward`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,20 +18,17 @@ import torch
 
 from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.backbones.base import Backbone, Source
-from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.backbones.lora import check_taught, load_adapters, local_adapters
-from tokenfocus_ray.backbones.packing import collate, micro_batches
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.errors import ConfigError, RowError
-from tokenfocus_ray.schema import ScoreRow, backbone_label, sample_id
+from tokenfocus_ray.schema import ScoreRow, backbone_label
 from tokenfocus_ray.scoring.answers import Answers
-from tokenfocus_ray.scoring.distribution import level_distribution
-from tokenfocus_ray.scoring.encoder import ImageEncoder
-from tokenfocus_ray.scoring.image import ImageSource, decode
+from tokenfocus_ray.scoring.forward import ForwardPass
+from tokenfocus_ray.scoring.image import ImageSource
 from tokenfocus_ray.scoring.levels import LevelVocabulary
-from tokenfocus_ray.scoring.prompt import PromptTemplate, asked
+from tokenfocus_ray.scoring.prompt import PromptTemplate, question_settings
 from tokenfocus_ray.scoring.questions import Part, QuestionPacker
-from tokenfocus_ray.scoring.request import Request, image_reference, read_elements, unscored
+from tokenfocus_ray.scoring.request import Request, prepare_request, unscored
 from tokenfocus_ray.tables.members import BackboneInfo, ScoreTableInfo
 from tokenfocus_ray.version import __version__
 
@@ -58,8 +54,8 @@ class AlignmentScorer:
         backbone: The loaded LVLM with its members.
         config: What it was made from.
         template: Wording of the questions.
-        token_budget: Most tokens of a micro-batch; changes the pace, and a score by rounding only
-            (float32: below 1e-5; bfloat16: up to about .01).
+        total_levels: Words of the overall score.
+        element_levels: Words of an element's score.
         packer: Encodes requests for the backbone.
     """
 
@@ -80,12 +76,12 @@ class AlignmentScorer:
         self.backbone = backbone
         self.config = config
         self.template = PromptTemplate(structure=config.structure)
-        self.token_budget = token_budget
         self.total_levels = LevelVocabulary.of(config.total_levels)
         self.element_levels = LevelVocabulary.of(config.element_levels)
         self.packer = QuestionPacker(
             backbone, self.template, self.total_levels, self.element_levels
         )
+        self._forward = ForwardPass(backbone, self.packer, config.normalization, token_budget)
 
     @classmethod
     def from_pretrained(
@@ -160,18 +156,33 @@ class AlignmentScorer:
             raise ConfigError(f"device {device!r}: {str(error).splitlines()[0]}") from error
         auto = "float32" if device.type == "cpu" else "bfloat16"
         dtype = getattr(torch, auto if config.dtype == "auto" else config.dtype)
+        if source is None:
+            source = registry.resolve(config.backbone, config.revision)
+        else:
+            source = registry.on_this_node(source)
         backbone = loading.load(
-            registry.on_this_node(source)
-            if source
-            else registry.resolve(config.backbone, config.revision),
+            source,
             device=device,
             dtype=dtype,
             max_visual_tokens=config.max_visual_tokens,
         )
         with local_adapters(config.adapters) as folders:
-            check_taught(folders, config.backbone, asked(config))
+            check_taught(folders, config.backbone, question_settings(config))
             load_adapters(backbone, folders)
         return cls(backbone, config, token_budget)
+
+    @property
+    def token_budget(self) -> int:
+        """Most tokens of a micro-batch, padding included; halved where memory runs out.
+
+        It changes the pace, and a score by rounding only (float32: below 1e-5; bfloat16: up to
+        about .01).
+        """
+        return self._forward.token_budget
+
+    @token_budget.setter
+    def token_budget(self, tokens: int) -> None:
+        self._forward.token_budget = tokens
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -212,26 +223,15 @@ class AlignmentScorer:
         if isinstance(prompts, str):
             raise ValueError(f"prompts must be a list of texts, got one text: {prompts!r:.80}")
         n = len(images)
-        columns = {
-            "prompts": prompts,
-            "elements": elements,
-            "prompt_types": prompt_types,
-        }
+        columns = {"prompts": prompts, "elements": elements, "prompt_types": prompt_types}
         for name, column in columns.items():
             if column is not None and len(column) != n:
                 raise ValueError(f"{n} images but {len(column)} {name}; give one for each image")
         rows: list[ScoreRow] = []
-        for start in range(0, n, WINDOW):
-            requests = [
-                self.request(
-                    images[i],
-                    prompts[i],
-                    elements[i] if elements is not None else None,
-                    prompt_types[i] if prompt_types is not None else None,
-                )
-                for i in range(start, min(n, start + WINDOW))
-            ]
-            rows += self.score_requests(requests)
+        given = ([None] * n if column is None else column for column in (elements, prompt_types))
+        samples = zip(images, prompts, *given, strict=True)
+        while window := list(itertools.islice(samples, WINDOW)):
+            rows += self.score_requests([self.request(*sample) for sample in window])
         return rows
 
     def __call__(self, images: Sequence[ImageSource], texts: Sequence[str]) -> torch.Tensor:
@@ -255,21 +255,8 @@ class AlignmentScorer:
         self, image: ImageSource, prompt: str, elements: Any, prompt_type: str | None
     ) -> Request:
         """Decodes and prepares one sample; failures travel in the request."""
-        prepared: PreparedImage | RowError
-        try:
-            prepared = self.backbone.image_spec.prepare(decode(image))
-        except RowError as error:
-            prepared = error
-        reference = image_reference(image)
-        if reference is None and isinstance(prepared, PreparedImage):
-            reference = prepared.tiles_NHWC.tobytes()
-        return Request(
-            sample_id(reference or b"", prompt if isinstance(prompt, str) else ""),
-            prompt,
-            prepared,
-            read_elements(elements),
-            prompt_type,
-        )
+        spec = self.backbone.image_spec
+        return prepare_request(spec, image, prompt, elements, prompt_type)
 
     def score_requests(self, requests: Sequence[Request]) -> list[ScoreRow]:
         """Scores prepared samples: the device stage.
@@ -290,40 +277,10 @@ class AlignmentScorer:
                 answers[i] = Answers.empty(*shape, request.n_elements)
             except RowError as error:
                 rows[i] = unscored(request, error)
-        encoder = ImageEncoder(self.backbone, [requests[p.request].image for p in parts])
-        with torch.inference_mode():
-            self._run_all(parts, requests, encoder, answers)
+        self._forward(parts, [request.image for request in requests], answers)
         for i, answer in answers.items():
             rows[i] = answer.row(requests[i], self.backbone.members)
         return [rows[i] for i in range(len(requests))]
-
-    def _run_all(
-        self,
-        parts: list[Part],
-        requests: Sequence[Request],
-        encoder: ImageEncoder,
-        answers: dict[int, Answers],
-    ) -> None:
-        """Micro-batch by micro-batch; where memory runs out, the budget is halved for good."""
-        lengths = [len(p.sequence) for p in parts]
-        left = list(range(len(parts)))
-        while left:
-            planned = micro_batches([lengths[i] for i in left], self.token_budget)
-            batches = [[left[i] for i in indices] for indices in planned]
-            done: set[int] = set()
-            for batch in batches:
-                try:
-                    self._run([parts[i] for i in batch], requests, encoder, answers)
-                except torch.OutOfMemoryError:
-                    if len(batch) == 1:
-                        raise  # the budget is not what is too large
-                    longest = max(lengths[i] for i in batch)
-                    self.token_budget = max(1, longest * len(batch) // 2)
-                    break
-                done.update(batch)
-            left = [i for i in left if i not in done]
-            if left:  # outside of the handler, which holds on to what did not fit
-                torch.cuda.empty_cache()
 
     def _pack(self, index: int, request: Request) -> list[Part]:
         if isinstance(request.image, RowError):
@@ -338,49 +295,3 @@ class AlignmentScorer:
             request.prompt_type,
             self.token_budget,
         )
-
-    def _run(
-        self,
-        parts: Sequence[Part],
-        requests: Sequence[Request],
-        encoder: ImageEncoder,
-        answers: dict[int, Answers],
-    ) -> None:
-        backbone = self.backbone
-        batch = collate([p.sequence for p in parts], backbone.device)
-        owners_A = [
-            (part.request, part.first_question + q)
-            for part in parts
-            for q in range(len(part.sequence.answers))
-        ]
-        total_A = [a for a, (_, question) in enumerate(owners_A) if question == 0]
-        element_A = [a for a, (_, question) in enumerate(owners_A) if question > 0]
-        images = [requests[p.request].image for p in parts]
-        for m, member in enumerate(backbone.members):
-            backbone.select(member)
-            features_VD = encoder(images, m)
-            hidden_AD = backbone.answer_hidden(features_VD, batch)
-            logits_AV = backbone.logits(hidden_AD, self.packer.level_ids)
-            total = level_distribution(
-                logits_AV[total_A],
-                self.packer.total_ids,
-                self.total_levels.values,
-                self.config.normalization,
-            )
-            columns = (total.probs_BK, total.expected_B, total.mass_B, total.entropy_B)
-            for a, *values in zip(
-                total_A, *(c.double().cpu().numpy() for c in columns), strict=True
-            ):
-                answer = answers[owners_A[a][0]]
-                answer.level_probs_MK[m], answer.score_M[m] = values[0], values[1]
-                answer.mass_M[m], answer.entropy_M[m] = values[2], values[3]
-            elements = level_distribution(
-                logits_AV[element_A],
-                self.packer.element_ids,
-                self.element_levels.values,
-                self.config.normalization,
-            )
-            expected = elements.expected_B.double().cpu().numpy()
-            for a, value in zip(element_A, expected, strict=True):
-                i, question = owners_A[a]
-                answers[i].element_ME[m, question - 1] = value

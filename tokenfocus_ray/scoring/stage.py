@@ -1,4 +1,4 @@
-"""From prepared images to score rows, on the device that holds the backbone."""
+"""The device stage: from prepared images to score rows, in an actor that holds the backbone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokenfocus_ray.scoring.wire import (
     SCORES,
     prepared_column,
     requests_of,
-    rows_to_table,
+    rows_to_structs,
     scores_column,
 )
 
@@ -49,8 +49,11 @@ class ScoreStage:
         """Scores a batch.
 
         Args:
-            table: With the prepared images of this backbone; they are taken out.
+            table: With the prepared images of this backbone.
             backbone: Its place among several.
+
+        Returns:
+            The table with its score rows in their place; the field's metadata says what scored.
         """
         if self._threads:
             import torch
@@ -58,9 +61,6 @@ class ScoreStage:
             # now, not when made: it holds for the calling thread, and Ray has several
             torch.set_num_threads(self._threads)
         rows = self.scorer.score_requests(list(requests_of(table, self.columns, backbone)))
-        scores = rows_to_table(rows)
-        each = [column.combine_chunks() for column in scores.columns]
-        column = pa.StructArray.from_arrays(each, fields=list(SCORES))
-        name = scores_column(backbone)
-        field = pa.field(name, SCORES, metadata=self.scorer.metadata)
-        return table.drop_columns([prepared_column(backbone)]).append_column(field, column)
+        field = pa.field(scores_column(backbone), SCORES, metadata=self.scorer.metadata)
+        table = table.drop_columns([prepared_column(backbone)])
+        return table.append_column(field, rows_to_structs(rows))

@@ -1,11 +1,9 @@
-"""The stages of the batch job, as Ray Data maps them over Arrow tables.
+"""What travels between the stages: columns of Arrow tables, and their way to objects and back.
 
-``PrepareStage`` (CPU tasks): fetch, decode, resize; what leaves it is uint8 at the final size.
-``ScoreStage`` (actors): vision pass, packed language pass, score rows. One for each backbone.
-``finish`` (CPU tasks, in :mod:`tokenfocus_ray.distributed.score.finish`): one set of columns.
-
-Between them a table has the columns of the manifest, ``tokenfocus_id``, and for backbone ``i``
-either ``tokenfocus_prepared_i`` or ``tokenfocus_scores_i``: a struct a row.
+Beside the columns of the manifest, a table has :data:`ID` and for backbone ``i`` either
+``tokenfocus_prepared_i``, an image as the backbone wants it or why there is none (before
+:class:`~tokenfocus_ray.scoring.stage.ScoreStage`), or ``tokenfocus_scores_i``, a score row (after
+it). Both are one struct a row. Pixels are uint8 at the final size.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ from tokenfocus_ray.errors import ImageDecodeError, RowError
 from tokenfocus_ray.schema import SCORE_SCHEMA, ScoreRow
 from tokenfocus_ray.scoring.request import Request, read_elements
 
+#: Column of the sample ids.
 ID = "tokenfocus_id"
 _PREPARED: dict[str, pa.DataType] = {
     "tiles": pa.large_binary(),
@@ -44,11 +43,6 @@ DIED = (
 )
 
 
-def structs(column: pa.ChunkedArray[Any]) -> Any:
-    """A struct column as one ``pa.StructArray``; not copied where it is one already."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
 def prepared_column(backbone: int) -> str:
     """Name of the column of a backbone's images."""
     return f"tokenfocus_prepared_{backbone}"
@@ -57,6 +51,43 @@ def prepared_column(backbone: int) -> str:
 def scores_column(backbone: int) -> str:
     """Name of the column of a backbone's score rows; the field's metadata is the scorer's."""
     return f"tokenfocus_scores_{backbone}"
+
+
+def image_to_struct(image: PreparedImage) -> dict[str, Any]:
+    """A prepared image as a value of :data:`PREPARED`."""
+    return {
+        "tiles": image.tiles_NHWC.tobytes(),
+        "tiles_shape": list(image.tiles_NHWC.shape),
+        "grid": list(image.grid),
+        "n_visual_tokens": image.n_visual_tokens,
+        "size": [image.width, image.height],
+    }
+
+
+def error_to_struct(error: RowError) -> dict[str, Any]:
+    """Why there is no image, as a value of :data:`PREPARED`."""
+    return {"error_code": error.code, "error_message": error.message}
+
+
+def _image_of(row: Mapping[str, Any], tiles: Any) -> PreparedImage | RowError:
+    """The inverse of both.
+
+    Args:
+        row: A value of :data:`PREPARED` without its tiles.
+        tiles: Its tiles, an Arrow scalar.
+    """
+    if row["error_code"] is not None:
+        return ImageDecodeError(row["error_code"], row["error_message"])
+    pixels = np.frombuffer(tiles.as_buffer(), dtype=np.uint8)  # no copy
+    width, height = row["size"]
+    rows, columns = row["grid"]
+    return PreparedImage(
+        pixels.reshape(row["tiles_shape"]),
+        row["n_visual_tokens"],
+        (rows, columns),
+        width,
+        height,
+    )
 
 
 def with_errors(table: pa.Table, backbone: int, code: str, messages: Any) -> pa.Table:
@@ -83,7 +114,7 @@ def requests_of(table: pa.Table, columns: Columns, backbone: int = 0) -> Iterato
     """The requests of a prepared batch.
 
     Args:
-        table: What :class:`PrepareStage` returned.
+        table: From :class:`~tokenfocus_ray.scoring.prepare.PrepareStage`.
         columns: Which column is what.
         backbone: For which of several.
     """
@@ -98,31 +129,27 @@ def requests_of(table: pa.Table, columns: Columns, backbone: int = 0) -> Iterato
         yield Request(
             row[ID],
             text_of(row[c.prompt]),
-            _prepared(rest[i], tiles[i]),
+            _image_of(rest[i], tiles[i]),
             read_elements(row[c.elements]) if c.elements else (),
             text_of(row[c.prompt_type]) if c.prompt_type else None,
         )
-
-
-def _prepared(row: Mapping[str, Any], tiles: Any) -> PreparedImage | RowError:
-    if row["error_code"] is not None:
-        return ImageDecodeError(row["error_code"], row["error_message"])
-    pixels = np.frombuffer(tiles.as_buffer(), dtype=np.uint8)  # no copy
-    width, height = row["size"]
-    rows, columns = row["grid"]
-    return PreparedImage(
-        pixels.reshape(row["tiles_shape"]),
-        row["n_visual_tokens"],
-        (rows, columns),
-        width,
-        height,
-    )
 
 
 def rows_to_table(rows: list[ScoreRow]) -> pa.Table:
     """Score rows as an Arrow table of ``SCORE_SCHEMA``."""
     columns = {name: [getattr(row, name) for row in rows] for name in SCORE_SCHEMA.names}
     return pa.table(columns, schema=SCORE_SCHEMA)
+
+
+def rows_to_structs(rows: list[ScoreRow]) -> pa.StructArray:
+    """Score rows as values of :data:`SCORES`."""
+    columns = [column.combine_chunks() for column in rows_to_table(rows).columns]
+    return pa.StructArray.from_arrays(columns, fields=list(SCORES))
+
+
+def structs(column: pa.ChunkedArray[Any]) -> Any:
+    """A struct column as one ``pa.StructArray``; not copied where it is one already."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def text_of(value: Any) -> str | None:

@@ -14,7 +14,7 @@ from tokenfocus_ray.backbones.base import Source
 from tokenfocus_ray.backbones.lora import check_adapters, check_taught, load_adapters
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.errors import AdapterError
-from tokenfocus_ray.scoring.prompt import asked
+from tokenfocus_ray.scoring.prompt import question_settings
 
 NAME = "tiny-internvl"
 CONFIG = ScoringConfig(backbone=NAME)
@@ -22,7 +22,12 @@ CONFIG = ScoringConfig(backbone=NAME)
 
 def taught(folder: Path, **changed: Any) -> dict[str, str]:
     """An adapter's folder with the record of a training."""
-    record = {"backbone": NAME, "revision": "r", "member": "m", "questions": asked(CONFIG)}
+    record = {
+        "backbone": NAME,
+        "revision": "r",
+        "member": "m",
+        "questions": question_settings(CONFIG),
+    }
     folder.mkdir(exist_ok=True)
     (folder / "tokenfocus.json").write_text(json.dumps(record | changed))
     return {"bag0": str(folder)}
@@ -31,13 +36,15 @@ def taught(folder: Path, **changed: Any) -> dict[str, str]:
 def message_of(adapters: dict[str, str], backbone: str = NAME, **options: Any) -> str:
     config = ScoringConfig(backbone=backbone, **options)
     with pytest.raises(AdapterError) as caught:
-        check_taught(adapters, backbone, asked(config))
+        check_taught(adapters, backbone, question_settings(config))
     return str(caught.value)
 
 
 def test_adapter_that_is_asked_as_it_was_taught(tmp_path: Path) -> None:
-    check_taught(taught(tmp_path), NAME, asked(CONFIG))
-    check_taught(taught(tmp_path), NAME, asked(ScoringConfig(backbone=NAME, dtype="float32")))
+    check_taught(taught(tmp_path), NAME, question_settings(CONFIG))
+    check_taught(
+        taught(tmp_path), NAME, question_settings(ScoringConfig(backbone=NAME, dtype="float32"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,7 +52,7 @@ def test_adapter_that_is_asked_as_it_was_taught(tmp_path: Path) -> None:
     [("/models/mine", "/elsewhere/mine/"), ("owner/model", "/copies/model")],
 )
 def test_backbone_may_have_moved(made_for: str, backbone: str, tmp_path: Path) -> None:
-    check_taught(taught(tmp_path, backbone=made_for), backbone, asked(CONFIG))
+    check_taught(taught(tmp_path, backbone=made_for), backbone, question_settings(CONFIG))
 
 
 def test_adapter_of_another_backbone(tmp_path: Path) -> None:
@@ -87,7 +94,7 @@ def test_adapter_that_was_taught_other_questions(
 
 
 def test_adapter_that_was_taught_in_other_words(tmp_path: Path) -> None:
-    before = asked(CONFIG)
+    before = question_settings(CONFIG)
     adapters = taught(tmp_path, questions=before | {"template": "0123"})
     assert message_of(adapters) == (
         f"adapter 'bag0' from {str(tmp_path)!r} was trained with template = '0123', but is to be "
@@ -97,7 +104,7 @@ def test_adapter_that_was_taught_in_other_words(tmp_path: Path) -> None:
 
 def test_adapter_without_a_record_is_let_through(tmp_path: Path) -> None:
     """It was made elsewhere."""
-    check_taught({"bag0": str(tmp_path)}, "tiny-qwen2_5_vl", asked(CONFIG))
+    check_taught({"bag0": str(tmp_path)}, "tiny-qwen2_5_vl", question_settings(CONFIG))
 
 
 @pytest.mark.parametrize(

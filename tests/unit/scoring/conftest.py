@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
+from tests.support.stages import PIXELS, png
 from tokenfocus_ray.backbones.base import Backbone
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
 
@@ -17,3 +21,16 @@ def scorer() -> AlignmentScorer:
 @pytest.fixture(scope="session")
 def backbone(scorer: AlignmentScorer) -> Backbone:
     return scorer.backbone
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of images, sound and otherwise, that relative paths start from."""
+    for i, pixels in enumerate(PIXELS):
+        (tmp_path / f"{i}.png").write_bytes(png(pixels))
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_bytes(b"hello, I am no image")
+    (tmp_path / "cut.png").write_bytes(png()[:500])
+    (tmp_path / "thin.png").write_bytes(png(np.zeros((1, 201, 3), np.uint8)))
+    (tmp_path / "folder.png").mkdir()
+    return tmp_path

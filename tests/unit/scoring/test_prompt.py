@@ -13,7 +13,7 @@ from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.errors import PromptError
 from tokenfocus_ray.schema import Element
 from tokenfocus_ray.scoring.levels import ELEMENT_LEVELS, TOTAL_LEVELS, LevelVocabulary
-from tokenfocus_ray.scoring.prompt import PromptTemplate, asked
+from tokenfocus_ray.scoring.prompt import PromptTemplate, question_settings
 from tokenfocus_ray.scoring.questions import QuestionPacker
 
 PIG, SUN = Element("pig giants", "animal"), Element("sun")
@@ -138,7 +138,7 @@ def test_fingerprint_changes_with_each_part() -> None:
 
 def test_what_decides_how_members_are_asked() -> None:
     config = ScoringConfig(backbone="b", total_levels={"good": 5, "bad": 1}, structure=False)
-    found = asked(config)
+    found = question_settings(config)
     assert found == {
         "total_levels": {"good": 5.0, "bad": 1.0},
         "element_levels": {"No": 0.0, "Yes": 1.0},
@@ -146,7 +146,10 @@ def test_what_decides_how_members_are_asked() -> None:
         "template": PromptTemplate(structure=False).fingerprint(),
     }
     assert list(found["total_levels"]) == ["good", "bad"], "questions name them in this order"
-    assert asked(config.model_copy(update={"adapters": {"a": "f"}, "dtype": "float32"})) == found
+    assert (
+        question_settings(config.model_copy(update={"adapters": {"a": "f"}, "dtype": "float32"}))
+        == found
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.errors import BackboneError, ConfigError, UserError
 from tokenfocus_ray.schema import ScoreRow, sample_id
 from tokenfocus_ray.scoring import scorer as module
+from tokenfocus_ray.scoring.forward import ForwardPass
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
 from tokenfocus_ray.tables.members import ScoreTableInfo
 
@@ -227,15 +228,15 @@ def test_memory_that_runs_out_halves_the_budget(
     """Scores stay what they are; what was done is not done again."""
     pictures, prompts = [PICTURE, OTHER] * 4, [f"{PROMPT} {i}" for i in range(8)]
     expected = [row.score for row in scorer.score(pictures, prompts)]
-    real, sizes = scorer._run, []
+    real, sizes = ForwardPass._run, []
 
-    def run(parts: Any, *rest: Any) -> None:
+    def run(self: ForwardPass, parts: Any, *rest: Any) -> None:
         sizes.append(len(parts))
         if len(parts) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        real(parts, *rest)
+        real(self, parts, *rest)
 
-    monkeypatch.setattr(scorer, "_run", run)
+    monkeypatch.setattr(ForwardPass, "_run", run)
     monkeypatch.setattr(scorer, "token_budget", 8192)
     assert [row.score for row in scorer.score(pictures, prompts)] == pytest.approx(expected)
     assert sizes[0] == 8
@@ -245,10 +246,10 @@ def test_memory_that_runs_out_halves_the_budget(
     scorer.score(pictures, prompts)
     assert max(sizes) <= 3
 
-    def never(parts: Any, *rest: Any) -> None:
+    def never(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(scorer, "_run", never)
+    monkeypatch.setattr(ForwardPass, "_run", never)
     with pytest.raises(torch.OutOfMemoryError):
         scorer.score(pictures, prompts)
 

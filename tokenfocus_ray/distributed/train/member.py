@@ -32,7 +32,7 @@ from tokenfocus_ray.distributed.train.metrics import (
 )
 from tokenfocus_ray.distributed.train.stream import StepReader, checkpoint_name, step_of
 from tokenfocus_ray.schema import ScoreRow
-from tokenfocus_ray.scoring.prompt import asked
+from tokenfocus_ray.scoring.prompt import question_settings
 from tokenfocus_ray.scoring.wire import requests_of, rows_to_table
 from tokenfocus_ray.training.adapter import count, save_member, trainable
 from tokenfocus_ray.training.divergence import without_answer
@@ -255,7 +255,7 @@ class _Run:
             "backbone": source.name,
             "revision": source.revision,
             "member": job.name,
-            "questions": asked(scoring),
+            "questions": question_settings(scoring),
         }
         with tempfile.TemporaryDirectory() as local:
             save_member(self.learner.wrapped, self.backbone, trained, Path(local), record)

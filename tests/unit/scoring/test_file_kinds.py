@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tokenfocus_ray.scoring.looks import kind_of
+from tokenfocus_ray.scoring.file_kinds import kind_of
 
 
 @pytest.mark.parametrize(
