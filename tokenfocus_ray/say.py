@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tokenfocus_ray.progress import MemberProgress, Progress, Watch
 
 #: Takes a line of progress.
-Say = Callable[[str], None]
+Say = Callable[[str], object]
 
 #: Seconds between lines, but for those of members.
 LINE_SECONDS = 10.0
