@@ -118,7 +118,7 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
     else:
         train = examples("train")
         groups = tuple(e.group for e in train)
-        chosen = range(len(train))
+        chosen: Sequence[int] = range(len(train))
         if task["bag"] is not None:
             bag = make_bags(groups, config.bags)[task["bag"]]
             chosen = [*bag.train, *bag.validation]  # no epoch is chosen here

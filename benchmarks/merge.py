@@ -61,8 +61,8 @@ def block(rows: int, seed: int) -> tuple[pa.Table, dict[str, np.ndarray[Any, Any
     def lists(values: Any, *lengths: int) -> Any:
         array: Any = pa.array(values.ravel(), pa.float32())
         for length in reversed(lengths):
-            offsets = np.arange(0, len(array) + 1, length, dtype=np.int32)
-            array = pa.ListArray.from_arrays(pa.array(offsets), array)
+            offsets = pa.array(np.arange(0, len(array) + 1, length), pa.int32())
+            array = pa.ListArray.from_arrays(offsets, array)
         return array
 
     columns: dict[str, Any] = {
@@ -102,13 +102,14 @@ def fit(folder: Path) -> str:
         ("total", total, prompts),
         ("elements", elements, np.repeat(prompts, ELEMENTS)),
     ):
-        rows = pa.table({**features, "label": labels[name], "prompt": groups})
+        given: dict[str, Any] = {**features, "label": labels[name], "prompt": groups}
+        rows = pa.table(given)
         read = read_stack_table(
             rows, target="label", features=list(features), group="prompt", label_range=None,
             where=name,
         )  # fmt: skip
         stacks.append(fit_calibrated(read, config, elements=name == "elements")[0])
-    Ensemble(*stacks).save(str(folder / "bundle"))
+    Ensemble(stacks[0], stacks[1]).save(str(folder / "bundle"))
     return str(folder / "bundle")
 
 

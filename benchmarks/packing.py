@@ -24,6 +24,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.backbones.qwen2_5_vl import Qwen25VL, QwenImageSpec
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.schema import Element
-from tokenfocus_ray.scoring.scorer import AlignmentScorer, Request
+from tokenfocus_ray.scoring.request import Request
+from tokenfocus_ray.scoring.scorer import AlignmentScorer
 
 SIDE = 336
 VOCABULARY_SIZE = 151_936  # Qwen2.5's
@@ -60,7 +62,7 @@ def mid_size_scorer() -> AlignmentScorer:
 
     tiny = registry.resolve("tiny-qwen2_5_vl")
     tokenizer = AutoTokenizer.from_pretrained(tiny.location)
-    special = tokenizer.convert_tokens_to_ids
+    special: Any = tokenizer.convert_tokens_to_ids  # of one token: one id
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": VOCABULARY_SIZE,
@@ -227,8 +229,8 @@ def main() -> None:
         f"torch {torch.__version__}, {platform.machine()}"
     )
     print(f"{'way':<12}{'images/s':>10}{'spread':>20}")
-    for name, took in seconds.items():
-        spread = f"{args.images / max(took):.3f} .. {args.images / min(took):.3f}"
+    for name, rounds in seconds.items():
+        spread = f"{args.images / max(rounds):.3f} .. {args.images / min(rounds):.3f}"
         print(f"{name:<12}{rate[name]:>10.3f}{spread:>20}")
     figures = {
         "images_per_s_pair_loop": rate["pair_loop"],

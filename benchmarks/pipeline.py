@@ -191,7 +191,7 @@ def members(folder: Path, images: int) -> dict[str, float]:
         model: Any = AutoModelForImageTextToText.from_pretrained(backbone)
         targets = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
         config = LoraConfig(r=16, target_modules=targets, init_lora_weights=False)
-        get_peft_model(model, config).save_pretrained(folder / f"m{i}")
+        get_peft_model(model, config).save_pretrained(str(folder / f"m{i}"))
         adapters[f"m{i}"] = str(folder / f"m{i}")
     pictures = [
         np.random.default_rng(i).integers(0, 256, (336, 336, 3), np.uint8) for i in range(images)
@@ -233,7 +233,7 @@ def write_rows(folder: Path, rows: int) -> Path:
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, rows, 100_000):
             numbers = range(start, min(rows, start + 100_000))
-            columns = [
+            columns: list[Any] = [
                 [f"sample-{n}" for n in numbers],
                 [f"a picture of colour {n % 256}, number {n}" for n in numbers],
                 [f"{n % 256}.png" for n in numbers],

@@ -68,11 +68,11 @@ def assert_as_undisturbed(out: Path, reference: Reference) -> None:
         assert [r["step"] for r in mine] == [r["step"] for r in theirs]
         for record, expected in zip(mine, theirs, strict=True):
             assert record["loss"] == pytest.approx(expected["loss"], rel=1e-5)
-    table, expected = (pd.read_parquet(o / "oof.parquet") for o in (out, reference.out))
-    assert list(table["sample_id"]) == list(expected["sample_id"])
+    table, wanted = (pd.read_parquet(o / "oof.parquet") for o in (out, reference.out))
+    assert list(table["sample_id"]) == list(wanted["sample_id"])
     assert table["sample_id"].is_unique
     column = f"m_{BACKBONE}"
-    np.testing.assert_allclose(table[column], expected[column], atol=1e-5, rtol=0)
+    np.testing.assert_allclose(table[column], wanted[column], atol=1e-5, rtol=0)
 
 
 def test_a_killed_worker_goes_on_from_its_checkpoint(reference: Reference, tmp_path: Path) -> None:

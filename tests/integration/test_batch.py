@@ -80,7 +80,7 @@ def test_parquet_manifest(
     assert metadata["tokenfocus.members"] == "base"
     assert ScoringConfig.parse(json.loads(metadata["tokenfocus.config"])) == CONFIG
 
-    count = duckdb.sql(f"select count(*) from '{tmp_path}/out/*.parquet' where status = 'ok'")
+    count = duckdb.execute(f"select count(*) from '{tmp_path}/out/*.parquet' where status = 'ok'")
     assert count.fetchall() == [(len(frame),)]
     import datasets
 
@@ -104,19 +104,18 @@ def test_bytes_in_parquet_with_several_workers(
     folder = tmp_path / "manifest"
     folder.mkdir()
     elements = pq.read_table(benchmark_folder / "test.parquet")["elements"]
-    table = pa.table(
-        {
-            "id": pa.array(test_split["sample_id"]),
-            "caption": pa.array(test_split["prompt"]),
-            "image": [
-                {"bytes": (benchmark_folder / uri).read_bytes(), "path": uri}
-                for uri in test_split["image_uri"]
-            ],
-            "elements": elements,
-            "prompt_type": pa.array(test_split["prompt_type"]),
-            "status": pa.array(["success"] * len(test_split)),
-        }
-    )
+    columns: dict[str, Any] = {
+        "id": pa.array(test_split["sample_id"]),
+        "caption": pa.array(test_split["prompt"]),
+        "image": [
+            {"bytes": (benchmark_folder / uri).read_bytes(), "path": uri}
+            for uri in test_split["image_uri"]
+        ],
+        "elements": elements,
+        "prompt_type": pa.array(test_split["prompt_type"]),
+        "status": pa.array(["success"] * len(test_split)),
+    }
+    table = pa.table(columns)
     half = table.num_rows // 2
     pq.write_table(table.slice(0, half), folder / "0.parquet")
     pq.write_table(table.slice(half), folder / "1.parquet")

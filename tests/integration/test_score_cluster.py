@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -66,7 +67,8 @@ def test_job_is_submitted(cluster: Cluster, tmp_path: Path) -> None:
     arguments = [str(tmp_path / "data" / "test.parquet"), "--out", str(tmp_path / "out")]
     job = [sys.executable, "jobs/score_images.py", *arguments, "--config", str(config)]
     submit = [str(Path(sys.executable).parent / "ray"), "job", "submit", "--working-dir", "."]
-    address = f"http://{cluster.head_node.webui_url}"
+    head: Any = cluster.head_node
+    address = f"http://{head.webui_url}"
     wait_for_agent(address)
     ended = subprocess.run(
         [*submit, "--address", address, "--", *job],

@@ -253,7 +253,7 @@ class TestRelaunch:
 
     def test_other_labels_are_refused(self, reference: Reference) -> None:
         table = pq.read_table(reference.data)
-        ratings = table["total_scores"].to_pylist()
+        ratings: list[Any] = table["total_scores"].to_pylist()
         ratings[7] = [6 - rating for rating in ratings[7]]
         index = table.schema.get_field_index("total_scores")
         changed = table.set_column(index, "total_scores", pa.array(ratings))
@@ -277,7 +277,7 @@ def as_struct(data: bytes, uri: str) -> dict[str, Any]:
 def with_images(path: Path, make: Callable[[bytes, str], Any]) -> pa.Table:
     """The manifest with images in a column in place of their paths."""
     table = pq.read_table(path)
-    uris = table["image_uri"].to_pylist()
+    uris: list[Any] = table["image_uri"].to_pylist()
     images = [make((path.parent / uri).read_bytes(), uri) for uri in uris]
     return table.drop_columns(["image_uri", "img_path"]).append_column("image", pa.array(images))
 

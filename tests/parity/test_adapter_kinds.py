@@ -129,7 +129,9 @@ def test_converted_pissa_is_a_plain_lora(tmp_path: Path) -> None:
     """What the refusal advises: peft's own conversion, beside another member."""
     backbone = build(NAME, tmp_path)
     model: Any = transformers.AutoModelForImageTextToText.from_pretrained(backbone)
-    wrapped = peft.get_peft_model(model, lora(init_lora_weights="pissa", target_modules=ONE_LAYER))
+    wrapped: Any = peft.get_peft_model(
+        model, lora(init_lora_weights="pissa", target_modules=ONE_LAYER)
+    )
     wrapped.peft_config["default"].init_lora_weights = True
     wrapped.save_pretrained(tmp_path / "start")
     wrapped.peft_config["default"].init_lora_weights = "pissa"

@@ -42,15 +42,15 @@ def test_packed_logits_equal_plain_forwards(case: str, tmp_path: Path) -> None:
     name, text, whole = CASES[case]
     folder = tmp_path / "changed"
     shutil.copytree(build(name, tmp_path), folder)
-    samples = make_samples()[1:2]
-    before = PlainModel(folder).logits(*samples)
+    sample = make_samples()[1]
+    before = PlainModel(folder).logits(sample)
     path = folder / "config.json"
     config = json.loads(path.read_text())
     config |= whole | {"text_config": config["text_config"] | text}
     if "use_sliding_window" in text:
         del config["text_config"]["layer_types"]  # transformers derives them from the window
     path.write_text(json.dumps(config))
-    wanted_QV = PlainModel(folder).logits(*samples)
-    got_QV = packed_logits(AlignmentScorer.from_pretrained(folder), samples)
+    wanted_QV = PlainModel(folder).logits(sample)
+    got_QV = packed_logits(AlignmentScorer.from_pretrained(folder), [sample])
     assert gap(got_QV, wanted_QV) < TOLERANCE
     assert gap(wanted_QV, before) > 100 * TOLERANCE  # what config.json says matters

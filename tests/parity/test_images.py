@@ -45,7 +45,7 @@ QWEN_CONFIG = {"vision_config": {"patch_size": 14, "spatial_merge_size": 2}}
 
 def qwen_pair(shortest: int, longest: int) -> tuple[QwenImageSpec, Qwen2VLImageProcessorPil]:
     """Ours and the family's own, from the same preprocessor_config.json."""
-    preprocessor = {"size": {"shortest_edge": shortest, "longest_edge": longest}}
+    preprocessor: dict[str, Any] = {"size": {"shortest_edge": shortest, "longest_edge": longest}}
     spec = Qwen25VL.image_spec_from(QWEN_CONFIG, preprocessor)
     assert isinstance(spec, QwenImageSpec)
     return spec, Qwen2VLImageProcessorPil(**preprocessor)
@@ -208,7 +208,7 @@ def test_qwen_honours_what_its_processor_honours(options: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_internvl_honours_what_its_processor_honours(options: dict[str, Any]) -> None:
-    file = {"size": {"height": 112, "width": 112}, "max_patches": 4} | options
+    file: dict[str, Any] = {"size": {"height": 112, "width": 112}, "max_patches": 4} | options
     config = {"vision_config": {"image_size": 112, "patch_size": 14}, "downsample_ratio": 0.5}
     spec = InternVL.image_spec_from(config, file)
     processor = GotOcr2ImageProcessorPil(**file, crop_to_patches=True)
@@ -271,6 +271,7 @@ def test_built_in_folder_is_read_as_the_family_reads_it(name: str) -> None:
     source = registry.resolve(name)
     spec = loading.image_spec(source)
     image_HWC = picture(150, 77, seed=5)
+    theirs: Qwen2VLImageProcessorPil | GotOcr2ImageProcessorPil
     if isinstance(spec, QwenImageSpec):
         theirs = Qwen2VLImageProcessorPil.from_pretrained(Path(source.location))
         assert qwen_gap(spec, theirs, image_HWC) < TOLERANCE

@@ -114,7 +114,8 @@ def test_collate_keeps_every_sequence(batch: list[Case]) -> None:
         image = out.image_mask_BT[b].nonzero().flatten().tolist()
         first = sequence.image_start
         assert image == list(range(first, first + sequence.n_visual_tokens))
-        assert (out.image_starts_B[b], out.n_visual_B[b]) == (first, sequence.n_visual_tokens)
+        assert out.image_starts_B[b].item() == first
+        assert out.n_visual_B[b].item() == sequence.n_visual_tokens
     answers = [(b, a) for b, sequence in enumerate(packed) for a in sequence.answers]
     assert list(zip(out.rows_A.tolist(), out.columns_A.tolist(), strict=True)) == answers
 

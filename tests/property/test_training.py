@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import assume, given, settings
@@ -22,7 +22,8 @@ from tokenfocus_ray.training.bags import Bag, make_bags, prompt_groups
 from tokenfocus_ray.training.schedule import Schedule, early_stop, learning_rate
 
 quick = settings(max_examples=60, deadline=None)
-METHODS = ("kfold", "bootstrap")
+Method = Literal["kfold", "bootstrap"]
+METHODS: tuple[Method, ...] = ("kfold", "bootstrap")
 #: Few texts in several spellings, so that ids and texts chain samples together.
 texts = st.sampled_from(
     [
@@ -212,7 +213,7 @@ def test_bags_depend_on_the_seed_only(groups: list[int], config: BagsConfig) -> 
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_seeds_give_different_bags(method: str) -> None:
+def test_seeds_give_different_bags(method: Method) -> None:
     groups = [i // 2 for i in range(60)]
     made = [make_bags(groups, BagsConfig(method=method, seed=seed)) for seed in range(6)]
     assert len({tuple(bag.held_out for bag in bags) for bags in made}) == 6
@@ -226,7 +227,7 @@ def test_members_of_one_fan_out_differ() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("count", "least"), [(2, 4), (3, 3), (4, 4), (7, 7)])
-def test_too_few_prompts(method: str, count: int, least: int) -> None:
+def test_too_few_prompts(method: Method, count: int, least: int) -> None:
     """The least number works, one prompt less does not, however many images it has."""
     config = BagsConfig(method=method, count=count)
     assert len(make_bags(list(range(least)), config)) == count

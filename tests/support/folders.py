@@ -35,7 +35,7 @@ _TEXT: dict[str, Any] = {
 
 
 def _mid_qwen() -> tuple[Any, dict[str, Any]]:
-    config = transformers.Qwen2_5_VLConfig(
+    config = transformers.Qwen2_5_VLConfig(  # type: ignore[call-arg]  # takes any attribute
         text_config={
             **_TEXT,
             "num_hidden_layers": 5,
@@ -75,7 +75,7 @@ def _mid_qwen() -> tuple[Any, dict[str, Any]]:
 
 def _mid_internvl(decoder: str) -> tuple[Any, dict[str, Any]]:
     large = decoder == "llama"  # InternVL's 6B vision tower: RMS norms, also on queries and keys
-    config = transformers.InternVLConfig(
+    config = transformers.InternVLConfig(  # type: ignore[call-arg]  # takes any attribute
         text_config={
             **_TEXT,
             "model_type": decoder,

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Unit
-from tokenfocus_ray.distributed import lease
+from tokenfocus_ray.distributed import holders, lease
 from tokenfocus_ray.distributed.layout import LEASE
 from tokenfocus_ray.distributed.score.commits import JOB_FILE, Piece, write_commit
 from tokenfocus_ray.distributed.score.ids import digests
@@ -143,7 +143,7 @@ def races(monkeypatch: pytest.MonkeyPatch) -> None:
     def unless_dying(folder: Store, name: str) -> None:
         if getattr(_DYING, "now", False):
             _DYING.now = False
-            lease.OWN_LEASES.discard(name)
+            holders.OWN_LEASES.discard(name)
         else:
             withdraw(folder, name)
 

@@ -71,13 +71,14 @@ class PlainModel:
         """
         kind = transformers.AutoConfig.from_pretrained(folder).model_type
         self.is_qwen = kind == "qwen2_5_vl"
-        cls, processor = {
+        families: dict[str, tuple[Any, Any]] = {
             "qwen2_5_vl": (
                 transformers.Qwen2_5_VLForConditionalGeneration,
                 Qwen2VLImageProcessorPil,
             ),
             "internvl": (transformers.InternVLForConditionalGeneration, GotOcr2ImageProcessorPil),
-        }[kind]
+        }
+        cls, processor = families[kind]
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         self.processor = processor.from_pretrained(folder)
         model: Any = cls.from_pretrained(folder, dtype=dtype, attn_implementation="eager")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from tokenfocus_ray.tables.members import KEY, BackboneInfo, ScoreTableInfo
 NAN = math.nan
 
 
-def metadata(backbones: dict[str, Sequence[str]]) -> dict[str, str]:
+def metadata(backbones: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """What a job says of its backbones and their members."""
     return info(backbones).to_metadata()
 
@@ -49,7 +49,7 @@ def older_metadata(backbones: dict[str, Sequence[str]], **more: str) -> dict[str
 
 
 def score_table(
-    backbones: dict[str, Sequence[str]], rows: Sequence[dict[str, Any]], **more: Any
+    backbones: Mapping[str, Sequence[str]], rows: Sequence[Mapping[str, Any]], **more: Any
 ) -> pa.Table:
     """A table of ``id, scores [M], elements [M][E]``; without scores a row is unscored."""
     names = [f"claim {i}" for i in range(9)]
@@ -83,7 +83,7 @@ def score_table(
 
 
 def random_scores(
-    backbones: dict[str, Sequence[str]], n: int, seed: int = 0, unscored: Sequence[int] = ()
+    backbones: Mapping[str, Sequence[str]], n: int, seed: int = 0, unscored: Sequence[int] = ()
 ) -> tuple[pa.Table, pa.Table]:
     """Scores of ``n`` samples with one to three elements each, four a prompt; and their labels."""
     generator = np.random.default_rng(seed)

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from tests.support.samples import picture
 from tokenfocus_ray.backbones import loading, registry
@@ -281,7 +282,7 @@ def practise_on_two(configs: Mapping[str, TrainConfig], folder: Path) -> None:
 
     Leaves the results as ``folder/NAME-RANK.pt``.
     """
-    torch.multiprocessing.spawn(_worker, (dict(configs), folder), nprocs=2)
+    spawn(_worker, (dict(configs), folder), nprocs=2)
 
 
 def _worker(rank: int, configs: dict[str, TrainConfig], folder: Path) -> None:

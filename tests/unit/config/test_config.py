@@ -61,7 +61,7 @@ def test_order_of_levels_is_kept() -> None:
 def test_configuration_is_frozen() -> None:
     config = ScoringConfig(backbone="b")
     with pytest.raises(pydantic.ValidationError, match="frozen"):
-        config.backbone = "c"  # type: ignore[misc]
+        config.backbone = "c"
 
 
 def test_unknown_key_names_the_nearest() -> None:
@@ -425,10 +425,10 @@ def test_every_nested_problem_is_told_at_once() -> None:
     )
 
 
-def test_sharding_a_whole_decoder_or_its_adapters_is_allowed() -> None:
-    for lora in (None, {}):
-        values = {"backbones": {"a": {"strategy": "fsdp", "workers": 32}}, "lora": lora}
-        assert TrainConfig.parse(TRAIN | values).backbones["a"].workers == 32
+@pytest.mark.parametrize("lora", [None, {}])
+def test_sharding_a_whole_decoder_or_its_adapters_is_allowed(lora: dict[str, Any] | None) -> None:
+    values = {"backbones": {"a": {"strategy": "fsdp", "workers": 32}}, "lora": lora}
+    assert TrainConfig.parse(TRAIN | values).backbones["a"].workers == 32
 
 
 def test_scoring_of_a_backbone() -> None:

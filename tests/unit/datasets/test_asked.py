@@ -220,9 +220,8 @@ def test_uuids_are_ids(tmp_path: Path) -> None:
     table = table.append_column("sample_id", ids)
     pq.write_table(table, tmp_path / "m.parquet")
     plan_source([str(tmp_path / "m.parquet")], None, {}, Store.of(tmp_path / "keep"))
-    assert str(
-        asked(**dict(zip(table.column_names, table.columns, strict=True)))["sample_id"][0]
-    ) == str(value)
+    given: dict[str, Any] = dict(zip(table.column_names, table.columns, strict=True))
+    assert str(asked(**given)["sample_id"][0]) == str(value)
 
 
 def test_a_list_of_one_image_is_its_image() -> None:
@@ -238,7 +237,7 @@ def test_a_list_of_one_image_is_its_image() -> None:
 
 
 def test_the_errors_of_the_source_come_first() -> None:
-    errors = {ERROR_CODE: ["source_corrupt", None], ERROR_MESSAGE: ["cut", None]}
+    errors: dict[str, Any] = {ERROR_CODE: ["source_corrupt", None], ERROR_MESSAGE: ["cut", None]}
     table = asked(prompt=[b"\xff", b"\xff"], **errors)
     assert table[ERROR_CODE].to_pylist() == ["source_corrupt", "text_invalid"]
 

@@ -144,8 +144,8 @@ def test_metadata_in_subfolders_is_one_manifest_with_paths_from_the_top(
     folder = tmp_path / "data"
     for split in ("test", "train/a"):
         names = {"1.png": f"{split} 1", "sub/2.png": "2"}
-        rows = [{"file_name": name, "text": text} for name, text in names.items()]
-        metadata(folder / split, form, rows)
+        entries = [{"file_name": name, "text": text} for name, text in names.items()]
+        metadata(folder / split, form, entries)
         put(folder, f"{split}/1.png")
     rows, said = score(folder)
     assert rows == [

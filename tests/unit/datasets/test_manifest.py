@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tokenfocus_ray.datasets.manifest import (
@@ -21,7 +23,8 @@ def message_of(names: list[str], mapping: dict[str, str] | None = None) -> str:
 
 
 def columns(**given: str) -> Columns:
-    return Columns(**{**dict.fromkeys(CONVENTIONS), **given})
+    fields: dict[str, Any] = dict.fromkeys(CONVENTIONS)
+    return Columns(**(fields | given))
 
 
 def test_all_columns_by_convention() -> None:

@@ -149,7 +149,7 @@ def test_units_cover_every_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sources, "UNIT_ROWS", 10)
     path = tmp_path / "m.parquet"
     schema = pa.schema({"prompt": pa.string(), "image_uri": pa.string()})
-    expected = []
+    expected: list[dict[str, str]] = []
     with pq.ParquetWriter(path, schema) as writer:
         for size in (4, 3, 0, 25, 10, 1):
             rows = [{"prompt": f"{len(expected) + i}", "image_uri": "x"} for i in range(size)]

@@ -41,7 +41,8 @@ def test_actors_load_the_commit_that_the_driver_resolved(hub: HubCache) -> None:
     config, source = resolve_config(ScoringConfig(backbone=hub.name))
     sent = pickle.dumps((config, source))
     hub.point("main", SECOND)
-    built = ScoreStage(*pickle.loads(sent), COLUMNS, "cpu", None).scorer
+    config, source = pickle.loads(sent)
+    built = ScoreStage(config, source, COLUMNS, "cpu", None).scorer
     assert built.metadata["tokenfocus.backbone_revision"] == FIRST
     assert json.loads(built.metadata["tokenfocus.config"])["revision"] == FIRST
     moved = ScoreStage(

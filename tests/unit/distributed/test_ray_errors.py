@@ -24,7 +24,8 @@ FULL = "No space left on device"
 def task(cause: Exception) -> Exception:
     """As ``ray.get`` raises it."""
     error = RayTaskError("f", "a trace\nof many lines", cause, "title", 1, "10.0.0.1")
-    return error.as_instanceof_cause()
+    raised: Exception = error.as_instanceof_cause()
+    return raised
 
 
 def raised_from(error: Exception, cause: Exception) -> Exception:

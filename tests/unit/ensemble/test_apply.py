@@ -122,10 +122,11 @@ def test_a_row_without_a_finite_score_is_unscored_with_its_reason() -> None:
 def test_a_row_without_any_feature_is_unscored_with_its_reason() -> None:
     """Of score rows that are merged with other columns alone."""
     table, labels = random_scores(TWO, 60)
-    columns = {"clip": np.arange(60.0) % 7, "aesthetic": np.arange(60.0) % 5}
+    columns: dict[str, Any] = {"clip": np.arange(60.0) % 7, "aesthetic": np.arange(60.0) % 5}
+    ratings: list[Any] = labels["total_scores"].to_pylist()
     rows = pa.table(
         {
-            "label": [r[0] for r in labels["total_scores"].to_pylist()],
+            "label": [own[0] for own in ratings],
             "prompt": range(60),
             **columns,
         }
@@ -154,7 +155,7 @@ def test_rows_do_not_depend_on_each_other(method: str) -> None:
     for name in ("score", *NEW):
         assert repr(again[name].to_pylist()) == repr(whole[name].to_pylist())
     order = np.random.default_rng(0).permutation(30)
-    turned = merge(fitted(method), {"t": table.take(pa.array(order))})
+    turned = merge(fitted(method), {"t": table.take(order)})
     np.testing.assert_array_equal(turned["score"].to_numpy(), whole["score"].to_numpy()[order])
 
 
@@ -220,7 +221,7 @@ def test_input_columns_under_the_names_of_new_ones_are_kept() -> None:
 def test_any_table() -> None:
     """Of a bundle that `stack --table` made; a column called score is kept under another name."""
     generator = np.random.default_rng(0)
-    labels = generator.normal(size=100)
+    labels: Any = generator.normal(size=100)
     rows = pa.table(
         {"human": labels, "m_a": labels + generator.normal(size=100), "m_b": labels * 2 + 1,
          "score": labels, "prompt": [f"p{i // 4}" for i in range(100)]}

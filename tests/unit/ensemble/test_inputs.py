@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,7 +15,7 @@ from tokenfocus_ray.tables.features import feature_names
 from tokenfocus_ray.tables.members import ScoreTableInfo
 
 TWO = {"q": ["m0", "m1"], "i": ["base"]}
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"id": "a", "scores": [1.0, 3.0, 5.0], "elements": [[0.0, 1.0], [0.5, 1.0], [0.25, 0.75]]},
     {"id": "b", "n": 3},
     {"id": "c", "scores": [2.0, 2.0, 4.0], "elements": [[0.5], [1.0], [0.0]]},
@@ -93,7 +95,7 @@ def test_tables_that_no_job_wrote() -> None:
         ScoreColumns.of(table.replace_schema_metadata(dict(fewer)), "t")
     assert str(caught.value) == uneven.format(2)
     index = table.column_names.index("member_element_scores")
-    ragged: pa.Array = pa.array([[[1.0]], [], [], []], table.schema.field(index).type)
+    ragged: pa.Array[Any] = pa.array([[[1.0]], [], [], []], table.schema.field(index).type)
     with pytest.raises(ManifestError) as caught:
         ScoreColumns.of(table.set_column(index, "member_element_scores", ragged), "t")
     assert str(caught.value) == uneven.format(3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,7 +14,7 @@ from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation.labels import Label, read_labels
 from tokenfocus_ray.training.oof import merge_out_of_fold
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"id": "a", "scores": [1.0, 3.0], "elements": [[0.0, 1.0], [0.5, 1.0]], "prompt": "A  Pig"},
     {"id": "b", "n": 1},
     {"id": "c", "scores": [2.0, 4.0], "elements": [[0.5], [1.0]]},

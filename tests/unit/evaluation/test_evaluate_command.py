@@ -371,7 +371,7 @@ def test_labels_on_the_scale_of_the_levels_are_all_used(tmp_path: Path) -> None:
     found = evaluate(str(tmp_path / "s.parquet"), str(tmp_path / "l.parquet"))
     assert (found.n_labelled, found.n_excluded) == (60, 0)
     stacked = read_scores([str(tmp_path / "s.parquet")], str(tmp_path / "l.parquet"))
-    assert stacked.total["label"].to_pylist() == [own[0] for own in wide.to_pylist()]
+    assert stacked.total["label"].to_pylist() == wide.flatten().to_pylist()
     assert evaluate_tables(scores.replace_schema_metadata(dict(about)), labels).n_labelled == 60
 
 

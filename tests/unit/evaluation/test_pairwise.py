@@ -25,7 +25,7 @@ def by_hand(
 
     def acc_eq(epsilon: float) -> float:
         right = [abs(s) <= epsilon if y == 0 else abs(s) > epsilon and s * y > 0 for s, y in pairs]
-        return sum(right) / len(pairs)
+        return float(sum(right) / len(pairs))
 
     candidates = sorted({0.0, *(abs(s) for s, _ in pairs)})
     best = max(candidates, key=acc_eq)  # the first of several

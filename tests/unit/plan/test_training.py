@@ -68,7 +68,8 @@ def test_plan_of_every_member() -> None:
     names = [f"{name}-bag{bag}" for name in TINY for bag in range(3)]
     assert [p.name for p in plans] == names
     assert [p.backbone for p in plans] == [name for name in TINY for _ in range(3)]
-    groups = [int(key.partition("-")[0]) for key in TABLE["sample_id"].to_pylist() if key != "4-0"]
+    keys = map(str, TABLE["sample_id"].to_pylist())
+    groups = [int(key.partition("-")[0]) for key in keys if key != "4-0"]
     bags = make_bags(groups, config.bags)
     for plan, bag in zip(plans, bags * 2, strict=True):
         schedule = Schedule(bag.train, tuple(groups), 2, 4, 0)

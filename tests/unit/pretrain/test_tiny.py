@@ -78,7 +78,7 @@ def test_answers_are_balanced_and_no_rating_is_asked() -> None:
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two steps of pre-training, written as the script writes them."""
     backbone = pretrain(request.param, steps=(1, 1, 1), seed=1, batch_sizes=(2, 2, 2))
-    folder = tmp_path_factory.mktemp("trained") / request.param
+    folder: Path = tmp_path_factory.mktemp("trained") / request.param
     tiny.save(backbone.model, backbone.tokenizer.backend_tokenizer, request.param, folder)
     return folder
 

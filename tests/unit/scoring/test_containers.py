@@ -307,7 +307,7 @@ def test_pixels_of_a_png_that_needs_nothing_left_out_are_not_copied() -> None:
 XMP = '<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
 
 
-def _info(keyword: str, text: str, **options: bool) -> PngImagePlugin.PngInfo:
+def _info(keyword: str, text: str, **options: Any) -> PngImagePlugin.PngInfo:
     info = PngImagePlugin.PngInfo()
     add = info.add_itxt if keyword.startswith("XML") else info.add_text
     add(keyword, text, **options)

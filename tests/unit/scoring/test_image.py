@@ -95,7 +95,8 @@ def test_first_frame_of_an_animation(form: str) -> None:
     frames = [Image.new("RGB", (8, 6), colour) for colour in (RED, GREEN, BLUE)]
     options = {"lossless": True} if form == "WEBP" else {}
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
-    assert Image.open(io.BytesIO(data)).n_frames == 3
+    opened: Any = Image.open(io.BytesIO(data))
+    assert opened.n_frames == 3
     found = decode(data)
     assert found.shape == (6, 8, 3)
     assert_array_equal(found[0, 0], RED)

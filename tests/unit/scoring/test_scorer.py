@@ -62,7 +62,7 @@ def one(
     return row
 
 
-BAD_IMAGES = {
+BAD_IMAGES: dict[str, tuple[Any, str]] = {
     "none": (None, "image_missing"),
     "nan": (math.nan, "image_missing"),
     "empty path": ("", "image_missing"),
@@ -301,7 +301,7 @@ def test_rows_come_in_order_over_windows(
     scorer: AlignmentScorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WINDOW", 2)
-    images = [PICTURE, b"", OTHER, PICTURE, None]
+    images: list[Any] = [PICTURE, b"", OTHER, PICTURE, None]
     prompts = ["one", "two", "a very much longer prompt than the others", "four", "five"]
     rows = scorer.score(images, prompts)
     assert [row.error_code for row in rows] == [None, "image_corrupt", None, None, "image_missing"]

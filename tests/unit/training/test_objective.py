@@ -207,8 +207,8 @@ def test_rank_pulls_pairs_of_one_prompt_apart(backbone: Backbone) -> None:
     p_AK = torch.softmax(logits_AV[::2][:, tokens(backbone, *"12345")], -1)
     e_A = (p_AK * torch.arange(1.0, 6.0, dtype=torch.float64)).sum(-1)
     pairs = [(0, 2), (0, 3), (3, 2), (1, 5)]
-    wanted = 0.4 * sum(torch.log1p(torch.exp(e_A[b] - e_A[a])) for a, b in pairs) / 4
-    torch.autograd.backward(wanted)
+    losses = torch.stack([torch.log1p(torch.exp(e_A[b] - e_A[a])) for a, b in pairs])
+    torch.autograd.backward(0.4 * losses.mean())
     torch.testing.assert_close(gradient_AV, logits_AV.grad, atol=1e-12, rtol=1e-6)
 
 

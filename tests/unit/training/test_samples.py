@@ -212,7 +212,11 @@ def test_evalmuse(tmp_path: Path) -> None:
         "attribute_confidence": [1, 0, 1],
         "fidelity_label": ["a", "b", "c"],
     }
-    unlabelled = record | {"img_path": "SDXL/2.png", "total_score": None, "element_score": {}}
+    unlabelled: dict[str, Any] = record | {
+        "img_path": "SDXL/2.png",
+        "total_score": None,
+        "element_score": {},
+    }
     path = tmp_path / "train_list.json"
     path.write_text(json.dumps([record, unlabelled]))
     table = read_evalmuse(str(path))

@@ -126,9 +126,9 @@ def test_validation_loss_is_the_regression_term(kind: Any) -> None:
 def test_validation_loss_without_a_scored_rating_is_undefined() -> None:
     unscored = ScoreRow("a", "unscored", "image_missing", "gone", element_scores=[math.nan])
     config = LossConfig()
-    assert math.isnan(validation_loss([(unscored, *labels(([3], [[1]])))], LEVELS, config))
-    assert math.isnan(validation_loss([(row(3.0), *labels((None, [])))], LEVELS, config))
-    only_elements = [(row(3.0, [0.5]), *labels((None, [[1]])))]
+    assert math.isnan(validation_loss([(unscored, labels(([3], [[1]]))[0])], LEVELS, config))
+    assert math.isnan(validation_loss([(row(3.0), labels((None, []))[0])], LEVELS, config))
+    only_elements = [(row(3.0, [0.5]), labels((None, [[1]]))[0])]
     assert validation_loss(only_elements, LEVELS, config) == 0.125
 
 

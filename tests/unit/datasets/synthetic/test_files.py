@@ -137,7 +137,7 @@ def test_evalmuse_json_holds_the_same(split: str, folder: Path) -> None:
 
 def test_evalmuse_json_finds_the_images(folder: Path) -> None:
     table = read_evalmuse(str(folder / "test_list.json"), images_root=str(folder / "images"))
-    assert all(Path(uri).is_file() for uri in table["image_uri"].to_pylist())
+    assert all(Path(str(uri)).is_file() for uri in table["image_uri"].to_pylist())
 
 
 def test_no_samples_make_an_empty_table() -> None:

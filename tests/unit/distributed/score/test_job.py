@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tokenfocus_ray.config import JobConfig, PoolConfig, ScoringConfig
-from tokenfocus_ray.distributed.score.job import check_scales
+from tokenfocus_ray.distributed.preflight import check_scales
 from tokenfocus_ray.distributed.score.pools import check_budget, fewest_workers, passes
 from tokenfocus_ray.errors import ConfigError
 

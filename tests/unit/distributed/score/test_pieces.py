@@ -7,6 +7,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,7 +52,7 @@ class Failing:
             yield table
 
 
-def read(source: Source, tmp_path: Path) -> list[tuple[int, bool, list[str]]]:
+def read(source: Source, tmp_path: Path) -> list[tuple[int, bool, list[Any]]]:
     stage = ReadPieces(source, Store.of(tmp_path / "out"), 4, None)
     batches = stage(unit_table(source.units[0], UnitState()))
     heads = [(head, table) for batch in batches for head, table in unpack(batch)]

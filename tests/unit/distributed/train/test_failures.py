@@ -14,6 +14,8 @@ from ray.train.v2._internal.execution.failure_handling import (
     DefaultFailurePolicy,
     FailureDecision,
 )
+from ray.train.v2.api.config import FailureConfig
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from tokenfocus_ray.distributed.ray_errors import root_cause
 from tokenfocus_ray.distributed.score.failures import Action
@@ -47,14 +49,14 @@ NEVER: list[Exception] = [
 def decision(error: Exception, others: dict[int, Exception] | None = None) -> FailureDecision:
     """What Ray Train decides, as its controller goes about it."""
     errors = {1: error, **(others or {})}
-    policy = DefaultFailurePolicy(ray.train.FailureConfig(max_failures=3))
+    policy = DefaultFailurePolicy(FailureConfig(max_failures=3))
     context: Any = SimpleNamespace()
     handler = UserCallbackHandler([EndAtOnce()], context)
     status: Any = SimpleNamespace(errors=errors)
-    raised: Exception = ray.train.WorkerGroupError("failed", errors)
+    raised: TrainingFailedError = WorkerGroupError("failed", errors)
     try:
         handler.after_worker_group_poll_status(status)
-    except ray.train.TrainingFailedError as ended:
+    except TrainingFailedError as ended:
         raised = pickle.loads(pickle.dumps(ended))
     assert root_cause(raised).args == error.args
     return policy.make_decision(raised)
@@ -64,7 +66,7 @@ def decision(error: Exception, others: dict[int, Exception] | None = None) -> Fa
 def test_what_would_happen_again_is_not_tried_again(error: Exception) -> None:
     assert decide_member(error).action is Action.STOP
     assert decision(error) is FailureDecision.RAISE
-    collateral = {0: RuntimeError("Connection closed by peer")}
+    collateral: dict[int, Exception] = {0: RuntimeError("Connection closed by peer")}
     assert decision(error, collateral) is FailureDecision.RAISE
 
 

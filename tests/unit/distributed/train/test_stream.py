@@ -16,7 +16,10 @@ from tokenfocus_ray.tables.text import ERROR_CODE
 
 def write(path: Path, **columns: Any) -> str:
     n_rows = len(columns["prompt"])
-    table = {"total_scores": [[3]] * n_rows, "image_uri": ["x.png"] * n_rows} | columns
+    table: dict[str, Any] = {
+        "total_scores": [[3]] * n_rows,
+        "image_uri": ["x.png"] * n_rows,
+    } | columns
     pq.write_table(pa.table(table), path)
     return str(path)
 
