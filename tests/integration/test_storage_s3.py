@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -281,7 +281,7 @@ def test_server_that_is_busy(
     broken_server: list[str], s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.of(f"{s3_bucket}/a")
-    endpoint = store.filesystem.settings.endpoint
+    endpoint = cast(s3.S3, store.filesystem).settings.endpoint
     cause = "AWS Error UNKNOWN (HTTP status 503) during {} operation"
     remedy = (
         f"the object store at {endpoint} did not answer in 2 attempts: check AWS_ENDPOINT_URL_S3 "
