@@ -141,7 +141,7 @@ def test_what_was_written_anew_is_told(gs_bucket: str) -> None:  # noqa: F811
 
 
 def test_parquet(store: Store) -> None:
-    table = pa.table({"sample_id": ["a", "b"], "x": np.arange(2)})
+    table = pa.table({"sample_id": ["a", "b"], "x": pa.array(np.arange(2))})
     store.write_bytes("t/0.parquet", to_parquet(table))
     store.write_bytes("t/1.parquet", to_parquet(table))
     store.write_bytes("t/__job/2.parquet", b"no data")

@@ -177,6 +177,7 @@ def test_one_client_for_all_threads(gs_bucket: str) -> None:  # noqa: F811
     def client() -> Any:
         filesystem = Store.of(gs_bucket).filesystem
         assert isinstance(filesystem, fs.PyFileSystem)
+        assert isinstance(filesystem.handler, fs.FSSpecHandler)
         return filesystem.handler.fs
 
     with ThreadPoolExecutor(4) as pool:
