@@ -78,16 +78,24 @@ class RowTable:
         """The rows from ``start`` to ``stop``, so many at a time.
 
         Raises:
-            ManifestError: a file cannot be read any more.
+            ManifestError: a file cannot be read any more, or has fewer rows by now.
         """
+        left = stop - start
         bare, metadata = self.schema.remove_metadata(), self.schema.metadata
         waiting = bare.empty_table()
         for unit in self._units(start, stop):
             for table in read_unit(bare, unit, rows):
+                left -= table.num_rows
                 waiting = pa.concat_tables([waiting, table])
                 while waiting.num_rows >= rows:
                     yield waiting.slice(0, rows).replace_schema_metadata(metadata)
                     waiting = waiting.slice(rows)
+        if left:
+            raise ManifestError(
+                f"{self.where}: {stop - start - left:,} rows from row {start:,} on, where "
+                f"{stop - start:,} were when the merge began; leave the table as it is while it is "
+                f"merged, and choose another --out for what it holds now"
+            )
         if waiting.num_rows:
             yield waiting.replace_schema_metadata(metadata)
 

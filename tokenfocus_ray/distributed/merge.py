@@ -10,10 +10,11 @@ those that are missing.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.progress import Progress, Watch
 from tokenfocus_ray.say import Say, in_lines
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.parquet import check_text
 
 MERGE = OutputKind("merge", "no merge", f"{JOB}/merge.json")
 #: Rows of an output file, and of what a task holds of the input at a time.
@@ -91,20 +93,24 @@ class MergeParts:
     def _make(self, part: int) -> int:
         start = part * self.rows
         stop = min(start + self.rows, self.tables[0].n_rows)
+        merged = self._merged(start, stop)
+        first = next(merged)
         sink = pa.BufferOutputStream()
-        writer: pq.ParquetWriter | None = None
-        each = [table.read(start, stop, BATCH_ROWS) for table in self.tables]
-        for batches in zip(*each, strict=True):
-            named = zip((t.where for t in self.tables), batches, strict=True)
-            merged = merge(self.ensemble, dict(named))
-            if writer is None:
-                writer = pq.ParquetWriter(sink, merged.schema, compression="zstd")
-            writer.write_table(merged)
-        assert writer is not None
-        writer.close()
+        with pq.ParquetWriter(sink, first.schema, compression="zstd") as writer:
+            for table in itertools.chain([first], merged):
+                writer.write_table(table)
         self.lease.confirm()
         self.lease.out.write_bytes(part_name(part), sink.getvalue())
         return stop - start
+
+    def _merged(self, start: int, stop: int) -> Iterator[pa.Table]:
+        """Rows of the output, a batch at a time."""
+        each = [table.read(start, stop, BATCH_ROWS) for table in self.tables]
+        for batches in zip(*each, strict=True):
+            named = dict(zip((t.where for t in self.tables), batches, strict=True))
+            for where, table in named.items():
+                _check_ids(table, where)
+            yield merge(self.ensemble, named)
 
 
 def merge_scores(
@@ -169,6 +175,13 @@ def merge_scores(
             f"must have written to this folder: choose another"
         )
     return MergeSummary(out, rows, scored, time.monotonic() - started)
+
+
+def _check_ids(table: pa.Table, where: str) -> None:
+    """Ids are compared and shown as text, also where they are stored as bytes."""
+    if "sample_id" in table.column_names:
+        ids: Any = table["sample_id"].cast(pa.string(), safe=False)
+        check_text(pa.table({"sample_id": ids}), where)
 
 
 def _missing(store: Store, parts: Sequence[int]) -> list[int]:

@@ -74,7 +74,7 @@ def read_parquet(
             return found.schema.empty_table()
         scan = found.scanner([name for name in columns or names if name in names])
         if ids is None:
-            return _valid(scan.to_table(), path)
+            return check_text(scan.to_table(), path)
         # not by the scanner, which cannot compare a file's statistics of views
         known = pa.array(list(ids), pa.string())
         some = [
@@ -82,13 +82,21 @@ def read_parquet(
             for batch in scan.to_batches()
         ]
         kept = scan.projected_schema.with_metadata(schema.metadata)
-        return _valid(pa.Table.from_batches(some, schema=kept), path)
+        return check_text(pa.Table.from_batches(some, schema=kept), path)
     except (OSError, pa.ArrowException) as error:
         raise ManifestError(f"{path}: cannot be read as Parquet ({error}); give Parquet") from None
 
 
-def _valid(table: pa.Table, path: str) -> pa.Table:
-    """The table, if its text is UTF-8: Arrow does not look when it reads."""
+def check_text(table: pa.Table, where: str) -> pa.Table:
+    """The table, if its text is UTF-8: Arrow does not look when it reads.
+
+    Args:
+        table: To look at.
+        where: It comes from, for the message.
+
+    Raises:
+        ManifestError: naming the first column that is not.
+    """
     import pyarrow as pa
 
     from tokenfocus_ray.errors import ManifestError
@@ -98,7 +106,7 @@ def _valid(table: pa.Table, path: str) -> pa.Table:
             column.validate(full=True)
         except pa.ArrowInvalid:
             raise ManifestError(
-                f"{path}: column {name!r} holds text that is not UTF-8; write it again as UTF-8, "
+                f"{where}: column {name!r} holds text that is not UTF-8; write it again as UTF-8, "
                 f"or leave the column out"
             ) from None
     return table

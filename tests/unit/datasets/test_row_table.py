@@ -73,3 +73,14 @@ def test_what_cannot_be_merged(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         check_equal_rows([empty])
     assert str(caught.value) == f"{tmp_path}/c: the table has no rows"
+
+
+def test_a_table_that_shrinks_while_it_is_read_is_told(tmp_path: Path) -> None:
+    table = write(tmp_path / "t", [10], 10)
+    pq.write_table(pa.table({"row": range(7)}), tmp_path / "t" / "part-00000.parquet")
+    with pytest.raises(ManifestError) as caught:
+        list(table.read(2, 10, 3))
+    assert str(caught.value) == (
+        f"{tmp_path}/t: 5 rows from row 2 on, where 8 were when the merge began; leave the table "
+        f"as it is while it is merged, and choose another --out for what it holds now"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,28 +45,24 @@ def publish(store: Store, part: int, pieces: Sequence[Piece], duplicates: Sequen
 
 
 def _write_part(store: Store, part: int, pieces: Sequence[Piece], duplicates: Any) -> None:
+    groups = _groups(store.child(COMMITS), pieces)
+    first = next(groups)
+    own = first[0][1].schema
+    info = ScoreTableInfo.find(own, part_name(part))
+    merged = ENSEMBLE_COLUMNS if info is not None and info.ensemble is not None else {}
+    # a piece of an earlier release may say it by other keys; a part says it once
+    about = dict((own.metadata if info is None else info.to_metadata()) or {})
     sink, layout, start = pa.BufferOutputStream(), [], 0
-    writer: pq.ParquetWriter | None = None
-    schema = pa.schema([])
-    for group in _groups(store.child(COMMITS), pieces):
-        layout += [[p.unit, p.number, t.num_rows] for p, t in group]
-        table = pa.concat_tables([t.replace_schema_metadata(None) for _, t in group])
-        stop = start + table.num_rows
-        here = duplicates[(start <= duplicates) & (duplicates < stop)] - start
-        if writer is None:
-            info = ScoreTableInfo.find(group[0][1].schema, part_name(part))
-            merged = ENSEMBLE_COLUMNS if info is not None and info.ensemble is not None else {}
-        table = _without_duplicates(table, here.tolist(), f"{part}-", start, merged)
-        if writer is None:
-            # a piece of an earlier release may say it by other keys; a part says it once
-            about = group[0][1].schema.metadata if info is None else info.to_metadata()
-            schema = table.schema.with_metadata(dict(about or {}))
-            writer = pq.ParquetWriter(sink, schema, compression="zstd")
-        writer.write_table(table.replace_schema_metadata(schema.metadata))
-        start = stop
-    assert writer is not None
-    writer.add_key_value_metadata({PIECES_KEY.decode(): json.dumps(layout)})
-    writer.close()
+    with pq.ParquetWriter(sink, own.with_metadata(about), compression="zstd") as writer:
+        for group in itertools.chain([first], groups):
+            layout += [[p.unit, p.number, t.num_rows] for p, t in group]
+            table = pa.concat_tables([t.replace_schema_metadata(None) for _, t in group])
+            stop = start + table.num_rows
+            here = duplicates[(start <= duplicates) & (duplicates < stop)] - start
+            table = _without_duplicates(table, here.tolist(), f"{part}-", start, merged)
+            writer.write_table(table.replace_schema_metadata(about))
+            start = stop
+        writer.add_key_value_metadata({PIECES_KEY.decode(): json.dumps(layout)})
     store.write_bytes(part_name(part), sink.getvalue())
 
 

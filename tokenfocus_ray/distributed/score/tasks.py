@@ -222,12 +222,13 @@ class CommitPieces:
         return count_codes(rows["error_code"]), digests(whole["sample_id"]).tobytes()
 
     def _with_retries(self, write: Callable[[], Any]) -> Any:
-        for attempt in itertools.count():
+        attempt = 0
+        while True:
             try:
                 return write()
             except OutputError as error:
                 _pause_or_raise(error, attempt)
-        raise AssertionError
+                attempt += 1
 
 
 def _pause_or_raise(error: Exception, attempt: int) -> None:
