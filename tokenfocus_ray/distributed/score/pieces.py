@@ -54,7 +54,7 @@ _UNIT = pa.schema(_UNIT_COLUMNS)
 
 
 def unit_table(unit: Unit, state: UnitState, backbones: int | None = None) -> pa.Table:
-    """A unit with what is done of it: one row, the input of :class:`ReadPieces`.
+    """A unit with what is done of it: one row, the input of ``ReadPieces``.
 
     Args:
         unit: Which.

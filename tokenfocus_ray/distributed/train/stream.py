@@ -36,7 +36,7 @@ DATA_CPUS = 0.5
 
 
 def read_samples(store: Store) -> pa.Table:
-    """The samples of a run, as :func:`prepare_samples` wrote them."""
+    """The samples of a run, as :mod:`~tokenfocus_ray.distributed.train.inspect` wrote them."""
     return pq.read_table(pa.BufferReader(store.read_bytes(SAMPLES_FILE)))
 
 
@@ -65,7 +65,7 @@ class TrainRows:
     schedule: Schedule
 
     def __call__(self) -> ray.data.Dataset:
-        """Rows of :data:`SAMPLES` with ``step`` and ``position`` in the step."""
+        """Rows of ``SAMPLES`` with ``step`` and ``position`` in the step."""
         start = latest_step(self.run, self.member)
         steps = self.schedule.steps(start)
         order = [(s.index, p, i) for s in steps for p, i in enumerate(s.samples)]
@@ -84,7 +84,7 @@ class FixedRows:
     indices: tuple[int, ...]
 
     def __call__(self) -> ray.data.Dataset:
-        """Rows of :data:`SAMPLES` with their ``position``."""
+        """Rows of ``SAMPLES`` with their ``position``."""
         table = read_samples(self.run).take(pa.array(self.indices, pa.int64()))
         numbers = pa.array(range(table.num_rows), pa.int32())
         return ray.data.from_arrow(in_chunks(table.append_column("position", numbers)))

@@ -97,7 +97,7 @@ def compare(
         groups_N: What is resampled as a whole, the prompt: numbers or texts.
 
     Returns:
-        Coefficients, differences and their 95 % intervals by :data:`~bootstrap.RESAMPLES` resamples
+        Coefficients, differences and their 95 % intervals by ``bootstrap.RESAMPLES`` resamples
         of whole groups; NaN with a reason where they are not defined.
 
     Raises:
