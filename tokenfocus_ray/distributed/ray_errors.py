@@ -99,9 +99,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _wrapped(error: BaseException) -> BaseException | None:
     """What Ray's wrappers hold: a task's, Ray Train's controller's, its workers'."""
-    held = getattr(error, "cause", None) or getattr(error, "controller_failure", None)
+    cause = getattr(error, "cause", None) or getattr(error, "controller_failure", None)
     failures = getattr(error, "worker_failures", None) or {}
-    found = held or next(iter(failures.values()), None)
+    found = cause or next(iter(failures.values()), None)
     return found if isinstance(found, BaseException) else None
 
 

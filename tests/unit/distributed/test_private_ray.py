@@ -44,8 +44,8 @@ SETTINGS = {
     "raise_original_map_exception": "errors of ours arrive as they were raised",
     "target_max_block_size": "one piece a block, and so a commit a piece",
 }
-#: Variables that no documentation names -> where Ray reads them, and what depends on it.
-VARIABLES = {
+#: Variables and words that no documentation names -> where they stand, and what depends on them.
+TEXTS = {
     "RAY_gcs_server_port_wait_time_s": (
         "ray._private.node",
         "distributed/cluster.py: a cluster that does not answer is told in seconds",
@@ -53,6 +53,14 @@ VARIABLES = {
     "RAY_JOB_CONFIG_JSON_ENV_VAR": (
         "ray._private.runtime_env.constants",
         "distributed/holders.py: a lease names the job that was submitted",
+    ),
+    "Token authentication is enabled": (
+        "ray._private.authentication.authentication_token_setup",
+        "distributed/session.py: what is no news is not printed",
+    ),
+    "Progress bars disabled": (
+        "ray.data._internal.progress",
+        "distributed/session.py: what is no news is not printed",
     ),
 }
 
@@ -88,10 +96,10 @@ def test_settings_of_ray_data_are_there(name: str) -> None:
     assert name in known, gone(f"ray.data.DataContext.{name}", SETTINGS[name])
 
 
-@pytest.mark.parametrize("name", VARIABLES)
-def test_variables_are_read(name: str) -> None:
-    module, use = VARIABLES[name]
-    assert name in inspect.getsource(importlib.import_module(module)), gone(name, use)
+@pytest.mark.parametrize("text", TEXTS)
+def test_variables_and_words_are_there(text: str) -> None:
+    module, use = TEXTS[text]
+    assert text in inspect.getsource(importlib.import_module(module)), gone(repr(text), use)
 
 
 def test_a_name_that_has_gone_is_told() -> None:
@@ -113,5 +121,6 @@ def test_all_that_is_private_is_listed() -> None:
                 for name in re.findall(r"\bray(?:\.\w+)*\._(?!_)\w+(?:\.\w+)*", path.read_text()):
                     used[name] = path.relative_to(ROOT)
     assert used, "the pattern finds nothing"
+    known = {*PRIVATE, *(module for module, _ in TEXTS.values())}
     for name, path in used.items():
-        assert any(known.startswith(name) for known in PRIVATE), f"{path} uses {name}"
+        assert any(k.startswith(name) for k in known), f"{path} uses {name}: list it above"
