@@ -15,6 +15,7 @@ from tokenfocus_ray.datasets.units import UNIT_ROWS, Unit
 from tokenfocus_ray.distributed.layout import COMMITS, part_name
 from tokenfocus_ray.distributed.score.commits import Piece
 from tokenfocus_ray.distributed.score.ids import DIGEST, SeenIds, digests
+from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
 
 _PART = re.compile(r"part-(\d+)\.parquet")
@@ -69,6 +70,9 @@ class Ledger:
         Args:
             store: The output folder.
             units: Of the source, as at the first launch.
+
+        Raises:
+            OutputError: a part is there that this job does not write.
         """
         self.store, self.commits = store, store.child(COMMITS)
         self.units = units
@@ -81,6 +85,11 @@ class Ledger:
     def _load(self) -> None:
         matches = (_PART.fullmatch(name) for name in self.store.names())
         self.published = {int(m[1]) for m in matches if m}
+        if foreign := self.published - set(range(len(self.parts))):
+            raise OutputError(
+                f"output folder {self.store.uri!r} holds {part_name(min(foreign))!r}, but this job "
+                f"has {len(self.parts)} parts, from 0 on; move that file away"
+            )
         done = {u for part in self.published for u in self.parts[part]}
         self.states = {u.number: UnitState() for u in self.units if u.number not in done}
         found = [p for name in self.commits.names() if (p := Piece.parse(name)) is not None]

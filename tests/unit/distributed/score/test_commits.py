@@ -138,6 +138,16 @@ def test_another_launch_goes_on(tmp_path: Path) -> None:
     assert again.is_finished
 
 
+def test_a_part_of_another_job_is_told(tmp_path: Path) -> None:
+    Store.of(tmp_path).write_bytes("part-00002.parquet", b"")
+    with pytest.raises(OutputError) as caught:
+        Ledger(Store.of(tmp_path), [unit(0, 10)])
+    assert str(caught.value) == (
+        f"output folder {str(tmp_path)!r} holds 'part-00002.parquet', but this job has 1 parts, "
+        f"from 0 on; move that file away"
+    )
+
+
 def test_what_is_there_already_is_said(tmp_path: Path) -> None:
     """In rows, or in pieces of shards, whose rows only reading tells."""
     units = [unit(0, UNIT_ROWS), unit(1, 10), unit(2, 7)]
