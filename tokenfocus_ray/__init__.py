@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tokenfocus_ray.distributed.merge import MergeSummary, merge_scores
     from tokenfocus_ray.distributed.score.job import RunSummary, score_manifest
     from tokenfocus_ray.distributed.session import ray_session
-    from tokenfocus_ray.distributed.train.job import TrainSummary, plan_training, train_members
+    from tokenfocus_ray.distributed.train.job import plan_training, train_members
+    from tokenfocus_ray.distributed.train.results import TrainSummary
     from tokenfocus_ray.ensemble.bundle import Ensemble
     from tokenfocus_ray.ensemble.fit import FittedEnsemble, fit_ensemble
     from tokenfocus_ray.errors import ConfigError, RowError, TokenFocusError, UserError
@@ -42,7 +43,8 @@ _ROOMS = {
     "distributed.merge": ("MergeSummary", "merge_scores"),
     "distributed.score.job": ("RunSummary", "score_manifest"),
     "distributed.session": ("ray_session",),
-    "distributed.train.job": ("TrainSummary", "plan_training", "train_members"),
+    "distributed.train.job": ("plan_training", "train_members"),
+    "distributed.train.results": ("TrainSummary",),
     "ensemble.bundle": ("Ensemble",),
     "ensemble.fit": ("FittedEnsemble", "fit_ensemble"),
     "errors": ("ConfigError", "RowError", "TokenFocusError", "UserError"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +49,10 @@ from tokenfocus_ray.distributed.preflight import (
     scoring_identity,
 )
 from tokenfocus_ray.distributed.train import job as train
-from tokenfocus_ray.distributed.train import stream as train_data
 from tokenfocus_ray.distributed.train.inspect import prepare_samples
 from tokenfocus_ray.distributed.train.job import train_members
 from tokenfocus_ray.distributed.train.manifest import read_manifest
-from tokenfocus_ray.distributed.train.stream import read_samples
+from tokenfocus_ray.distributed.train.stream import SAMPLES_FILE, read_samples
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.ensemble.fit import fit_ensemble
 from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError
@@ -262,7 +263,7 @@ class TestRelaunch:
         with pytest.raises(ConfigError) as caught:
             train_members(small_config(path), str(reference.out))
         there = json.loads((reference.out / "config.json").read_text())["data"]
-        now = read_manifest(str(path), None, {}).fingerprint
+        now = read_manifest(str(path), small_config()).fingerprint
         assert now != there
         assert str(caught.value) == (
             f"{reference.out} was begun with another configuration (data: {there!r} there, "
@@ -280,6 +281,32 @@ def with_images(path: Path, make: Callable[[bytes, str], Any]) -> pa.Table:
     uris: list[Any] = table["image_uri"].to_pylist()
     images = [make((path.parent / uri).read_bytes(), uri) for uri in uris]
     return table.drop_columns(["image_uri", "img_path"]).append_column("image", pa.array(images))
+
+
+def write_csv(reference: Reference, folder: Path) -> Path:
+    """The reference's samples with lists as JSON."""
+    rows = pq.read_table(reference.data).to_pylist()
+    cells = [
+        {k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows
+    ]
+    pd.DataFrame(cells).to_csv(folder / "list.csv", index=False)
+    return folder / "list.csv"
+
+
+def write_shards(reference: Reference, folder: Path) -> Path:
+    """The reference's samples in two shards, with labels in ``KEY.json``."""
+    folder.mkdir()
+    rows = pq.read_table(reference.data).to_pylist()
+    for number, some in enumerate((rows[:20], rows[20:])):
+        with tarfile.open(folder / f"{number}.tar", "w") as tar:
+            for row in some:
+                image = reference.data.parent / row.pop("image_uri")
+                tar.add(image, f"{row['sample_id']}{image.suffix}")
+                for ending, text in (("txt", row.pop("prompt")), ("json", json.dumps(row))):
+                    info = tarfile.TarInfo(f"{row['sample_id']}.{ending}")
+                    info.size = len(text.encode())
+                    tar.addfile(info, io.BytesIO(text.encode()))
+    return folder
 
 
 def write_awkward(reference: Reference, folder: Path) -> None:
@@ -329,7 +356,7 @@ def other(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Oth
     write_awkward(reference, data)
     shutil.copytree(registry.WEIGHTS / BACKBONE, sharded)
     take_member(reference.out, out, FIRST)
-    take_member(reference.out, out, FIRST, "sharded-bag0")
+    take_member(reference.out, out, FIRST, member="sharded-bag0", backbone=str(sharded))
     backbones = {
         BACKBONE: backbone_run(workers=2),
         str(sharded): backbone_run(workers=2, strategy="fsdp", token_budget=900),
@@ -406,12 +433,13 @@ class TestData:
             data = fetch(theirs.as_py(), reference.data.parent)
             assert fetch(mine.as_py(), other.data) == data
 
-    @pytest.mark.parametrize("form", ["binary", "evalmuse", "jsonl"])
+    @pytest.mark.parametrize("form", ["binary", "evalmuse", "jsonl", "csv", "tar"])
     def test_each_form_gives_the_same_samples(
         self, reference: Reference, tmp_path: Path, form: str
     ) -> None:
         """All that training reads: the rest of it is the same."""
         folder, images = reference.data.parent, None
+        options: dict[str, Any] = {}
         if form == "binary":
             manifest = tmp_path / "binary.parquet"
             table = with_images(reference.data, lambda data, uri: data)
@@ -421,16 +449,22 @@ class TestData:
             lines = [json.dumps(row) for row in pq.read_table(reference.data).to_pylist()]
             manifest.write_text("\n".join(lines))
             images = str(folder)
+        elif form == "csv":
+            manifest = write_csv(reference, tmp_path)
+            images = str(folder)
+        elif form == "tar":
+            manifest = write_shards(reference, tmp_path / "shards")
+            options = {"map": {"sample_id": "key", "prompt_type": "prompt_type"}}
         else:
             manifest = tmp_path / "list.json"
             wanted = {row["img_path"] for row in pq.read_table(reference.data).to_pylist()}
             records = json.loads((folder / "train_list.json").read_text())
             manifest.write_text(json.dumps([r for r in records if r["img_path"] in wanted]))
             images = str(folder / "images")
-        config = small_config(manifest, images=images)
+        config = small_config(manifest, images=images, **options)
         sources = {BACKBONE: registry.resolve(BACKBONE)}
         specs = {BACKBONE: loading.image_spec(sources[BACKBONE], 16)}
-        opened = read_manifest(config.data, config.images, config.map)
+        opened = read_manifest(config.data, config)
         run = Store.of(tmp_path / "run")
         samples, skipped = prepare_samples(opened, config, sources, specs, run)
         assert skipped.num_rows == 0
@@ -531,4 +565,4 @@ class TestRefusals:
             f"session has {there:g}; lower workers, cpus, gpus or memory_gib, or set 'parallel' "
             f"where the cluster grows on demand"
         )
-        assert not (tmp_path / "run" / train_data.SAMPLES_FILE).exists()
+        assert not (tmp_path / "run" / SAMPLES_FILE).exists()

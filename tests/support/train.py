@@ -108,16 +108,19 @@ def reference_run(base: Path) -> Reference:
     return Reference(config, data, folder / "run", tuple(lines), summary.line())
 
 
-def take_member(source: Path, out: Path, member: str, name: str | None = None) -> None:
+def take_member(source: Path, out: Path, name: str, **changed: str) -> None:
     """Copies a finished member to another run, which then leaves it alone: saves its training.
 
     Args:
         source: A finished run.
         out: The other.
-        member: Which.
-        name: What it is called there; by default the same.
+        name: Of the member.
+        **changed: What its ``member.json`` says there otherwise: ``member``, ``backbone``.
     """
-    shutil.copytree(source / "members" / member, out / "members" / (name or member))
+    folder = out / "members" / changed.get("member", name)
+    shutil.copytree(source / "members" / name, folder)
+    record = json.loads((folder / "member.json").read_text())
+    (folder / "member.json").write_text(json.dumps(record | changed))
 
 
 def adapter(out: Path, member: str) -> dict[str, Tensor]:

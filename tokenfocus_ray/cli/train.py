@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tokenfocus_ray import TrainConfig
-    from tokenfocus_ray.distributed.train.job import TrainSummary
+    from tokenfocus_ray.distributed.train.results import TrainSummary
 
 
 def train(

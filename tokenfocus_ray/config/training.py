@@ -149,10 +149,14 @@ class TrainConfig(Frozen):
     """A fan-out of fine-tunes: every backbone times every bag.
 
     Attributes:
-        data: Manifest with labels: Parquet, ``.jsonl``, or EvalMuse's ``.json``; local or s3://.
+        data: Manifest with labels, of any form that is scored: see
+            :mod:`~tokenfocus_ray.datasets.sources`.
         images: Folder that relative image paths start from; the manifest's own by default.
+        images_only: Whether to leave out images outside that folder, row by row; for manifests of
+            strangers, which may name any file that the workers can read.
         map: Role -> column name, see :mod:`~tokenfocus_ray.datasets.manifest`.
-        encoding: Of a text manifest without a byte order mark, as Python names it; None: UTF-8.
+        encoding: Of text without a byte order mark, as Python names it; None: UTF-8.
+        quotes: Whether quotes in ``.csv`` and ``.tsv`` stand around values; else they are text.
         test: Manifest whose prompts must not be among the training prompts.
         backbones: Name, folder or hub id -> options; a list of names takes the defaults.
         bags: Who trains on what.
@@ -170,8 +174,10 @@ class TrainConfig(Frozen):
 
     data: UserPath = Field(min_length=1)
     images: UserPath | None = None
+    images_only: bool = False
     map: dict[str, str] = Field(default_factory=dict)
     encoding: str | None = None
+    quotes: bool = True
     test: UserPath | None = None
     backbones: dict[UserPath, BackboneRun] = Field(min_length=1)
     bags: BagsConfig = BagsConfig()
@@ -244,6 +250,7 @@ class TrainConfig(Frozen):
             "images",
             "map",
             "encoding",
+            "quotes",
             "test",
             "parallel",
             "checkpoint_steps",
@@ -256,6 +263,8 @@ class TrainConfig(Frozen):
         )
         for name in ("total_levels", "element_levels"):  # questions name them in their order
             values[name] = [list(pair) for pair in values[name].items()]
+        if not self.images_only:
+            del values["images_only"]  # which runs of earlier versions did not keep
         return dict(_flat(values))
 
 

@@ -76,15 +76,21 @@ class Source:
 
 
 def read_unit(
-    schema: pa.Schema, unit: Unit, rows: int, encoding: str | None = None
+    schema: pa.Schema,
+    unit: Unit,
+    rows: int,
+    encoding: str | None = None,
+    data: bytes | None = None,
 ) -> Iterator[pa.Table]:
     """The unit's rows, at most ``rows`` at a time, in their order.
 
     Args:
-        schema: Of the source or table that the unit is of.
+        schema: Of the source or table that the unit is of; of Parquet, columns that are left out
+            are not read.
         unit: What to read.
         rows: Most rows of a table; all but the last have as many.
         encoding: Of the text in a tar shard; None: UTF-8.
+        data: Of a Parquet file that is not written yet, its content.
 
     Raises:
         ManifestError: the file cannot be read any more.
@@ -94,8 +100,13 @@ def read_unit(
         if not unit.groups:
             yield from read_tar(store, schema, rows, encoding)
             return
-        with pq.ParquetFile(store.root, filesystem=store.filesystem) as file:
-            batches = file.iter_batches(rows, row_groups=list(unit.groups))
+        source: Any = store.root if data is None else pa.BufferReader(data)
+        filesystem = store.filesystem if data is None else None
+        with pq.ParquetFile(source, filesystem=filesystem) as file:
+            names = file.schema_arrow.names
+            wanted = [name for name in names if name in schema.names]
+            columns = wanted if len(wanted) < len(names) else None
+            batches = file.iter_batches(rows, row_groups=list(unit.groups), columns=columns)
             yield from _slices(batches, unit, schema, rows)
     except (OSError, pa.ArrowException) as error:
         cause, remedy = store.explain(error)

@@ -10,35 +10,28 @@ import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 
 from tokenfocus_ray.backbones.base import Backbone
 from tokenfocus_ray.backbones.packing import collate, micro_batches
 from tokenfocus_ray.config import ScoringConfig, TrainConfig
-from tokenfocus_ray.errors import DivergedError, TrainingError
+from tokenfocus_ray.errors import DivergedError
 from tokenfocus_ray.schema import ScoreRow
 from tokenfocus_ray.scoring.request import Request
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
+from tokenfocus_ray.training import state as saved
 from tokenfocus_ray.training.adapter import attach, trainable
 from tokenfocus_ray.training.divergence import diverged
 from tokenfocus_ray.training.loss import rank_slopes, ranked_pairs
 from tokenfocus_ray.training.objective import PART_TOKENS, Example, Objective, TrainingPart
 from tokenfocus_ray.training.schedule import learning_rate
 from tokenfocus_ray.training.sharding import PackedModel, shard_decoder
+from tokenfocus_ray.training.workers import Workers
 
-_T = TypeVar("_T")
 #: Images that all ranks score in lockstep where the model is sharded over them.
 _SHARDED_CHUNK = 4
 
@@ -51,6 +44,7 @@ class Learner:
         wrapped: The ``PeftModel``, or the model where the decoder is trained.
         objective: The loss.
         optimizer: AdamW over what is trained.
+        workers: This process among those that train the member.
     """
 
     def __init__(
@@ -79,9 +73,8 @@ class Learner:
         self.backbone, self.config, self.seed = backbone, config, seed
         self.run = config.backbones[scoring.backbone]
         self._n_steps, self._low = n_steps, low_precision
-        self._workers = dist.get_world_size() if dist.is_initialized() else 1
-        self._worker = dist.get_rank() if dist.is_initialized() else 0
-        self._sharded = self._workers > 1 and self.run.strategy == "fsdp"
+        self.workers = Workers.here(backbone)
+        self._sharded = self.workers.count > 1 and self.run.strategy == "fsdp"
         self._scorer = AlignmentScorer(backbone, scoring)
         self.wrapped = attach(backbone, config.lora, seed)
         if self.run.gradient_checkpointing:
@@ -90,7 +83,7 @@ class Learner:
         self._parallel: nn.Module = packed
         if self._sharded:
             shard_decoder(backbone, low_precision or backbone.dtype)
-        elif self._workers > 1:
+        elif self.workers.count > 1:
             self._parallel = nn.parallel.DistributedDataParallel(packed)
         self.objective = Objective(
             self._scorer.packer,
@@ -103,9 +96,7 @@ class Learner:
         self._peak = self.run.learning_rate or config.optimizer.learning_rate
         self._suspects: list[str] = []  # samples of this step whose loss is not finite
         self.optimizer = torch.optim.AdamW(
-            trainable(packed),
-            lr=self._peak,
-            weight_decay=config.optimizer.weight_decay,
+            trainable(packed), lr=self._peak, weight_decay=config.optimizer.weight_decay
         )
         if self._sharded:
             # what layers are gathered into is made now: made in a prediction, it would be of
@@ -135,7 +126,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # within the 64 bits that torch takes, whatever the user's seed
-        torch.manual_seed(((self.seed * 1_000_003 + index) * 1_009 + self._worker) % 2**63)
+        torch.manual_seed(((self.seed * 1_000_003 + index) * 1_009 + self.workers.rank) % 2**63)
         shown = self.gradients(examples)
         parameters = trainable(self._parallel)
         clipped: Any = nn.utils.clip_grad_norm_(parameters, options.max_grad_norm)
@@ -152,7 +143,7 @@ class Learner:
     ) -> DivergedError:
         """All workers meet it in the same step, so they can tell each other their rows."""
         mine = self._suspects or [example.request.sample_id for example in examples]
-        shares = self._gather([(bool(self._suspects), name) for name in mine])
+        shares = self.workers.gather([(bool(self._suspects), name) for name in mine])
         every = [row for share in shares for row in share]
         rows = [name for found, name in every if found] or [name for _, name in every]
         what = f"step {index}: the loss is {loss:g} and its gradient's norm {norm:g}"
@@ -170,11 +161,11 @@ class Learner:
         parts = [part for example in examples for part in self.objective.parts(example)]
         plan = micro_batches([len(p) for p in parts], self.run.token_budget)
         batches = [[parts[i] for i in indices] for indices in plan]
-        weights = self._sum({"total": 0.0, "elements": 0.0, **self.objective.weights(parts)})
+        weights = self.workers.sum({"total": 0.0, "elements": 0.0, **self.objective.weights(parts)})
         # every worker passes through its collectives equally often: DDP's once a step, a sharded
         # model's in each forward
-        n_passes = self._most(len(batches)) if self._sharded else max(1, len(batches))
-        shown = dict.fromkeys(self._term_names(), 0.0)
+        n_passes = self.workers.most(len(batches)) if self._sharded else max(1, len(batches))
+        shown = dict.fromkeys(self.objective.term_names(), 0.0)
         slopes: list[list[float]] = [[] for _ in batches]
         if self.config.loss.rank:
             shown["rank"], slopes = self._rank(batches, n_passes)
@@ -186,12 +177,12 @@ class Learner:
                 else:
                     loss, terms = self._empty_pass(), {}
                 # DDP and FSDP average over the workers, the sums want adding up
-                (loss * self._workers).backward()
+                (loss * self.workers.count).backward()
             if not all(map(math.isfinite, terms.values())):
                 self._suspects += [part.sample_id for part in batches[i]]
             for name, value in terms.items():
                 shown[name] += value
-        shown = self._sum(shown)
+        shown = self.workers.sum(shown)
         return {"loss": sum(shown.values()), **shown}
 
     def _logits(self, model: nn.Module, batch: Sequence[TrainingPart]) -> Tensor:
@@ -215,16 +206,16 @@ class Learner:
         labels = [
             (p.group, p.total.mean) for batch in batches for p in batch if p.total is not None
         ]
-        shares = self._gather(labels)
+        shares = self.workers.gather(labels)
         every = [label for share in shares for label in share]
         groups, means = [group for group, _ in every], [mean for _, mean in every]
         if not ranked_pairs(groups, means):
             return 0.0, [[] for _ in batches]
-        scores = self._gather(self._expected(batches, n_passes))
+        scores = self.workers.gather(self._expected(batches, n_passes))
         value, slopes = rank_slopes([s for share in scores for s in share], groups, means)
-        mine = iter(slopes[sum(map(len, shares[: self._worker])) :])
+        mine = iter(slopes[sum(map(len, shares[: self.workers.rank])) :])
         found = [[next(mine) for p in batch if p.total is not None] for batch in batches]
-        return (0.0 if self._worker else self.config.loss.rank * value), found
+        return (0.0 if self.workers.rank else self.config.loss.rank * value), found
 
     def _expected(self, batches: Sequence[Sequence[TrainingPart]], n_passes: int) -> list[float]:
         """Expected totals as the passes with gradients are about to find them: dropout too."""
@@ -253,13 +244,6 @@ class Learner:
             logits_AV: Tensor = self._parallel([image], packed)
         return logits_AV.sum() * 0.0
 
-    def _term_names(self) -> list[str]:
-        """Of every worker alike, whatever its rows."""
-        config = self.config.loss
-        terms = [t for t in ("first_token", "regression", "kl") if getattr(config, t)]
-        names = [f"{task}_{term}" for task in ("total", "elements") for term in terms]
-        return names + [t for t in ("rank", "whole_answer") if getattr(config, t)]
-
     def _no_sync(self, accumulate: bool) -> AbstractContextManager[Any]:
         if accumulate and isinstance(self._parallel, nn.parallel.DistributedDataParallel):
             return self._parallel.no_sync()
@@ -269,28 +253,6 @@ class Learner:
         if self._low is None:
             return contextlib.nullcontext()
         return torch.autocast(self.backbone.device.type, self._low)
-
-    def _sum(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Sums over all workers; keys are the same on each."""
-        if self._workers == 1:
-            return dict(values)
-        tensor = torch.tensor(list(values.values()), dtype=torch.float64)
-        tensor = tensor.to(self.backbone.device)
-        dist.all_reduce(tensor)
-        return dict(zip(values, tensor.tolist(), strict=True))
-
-    def _gather(self, values: Sequence[_T]) -> list[list[_T]]:
-        """The values of every worker, in the workers' order."""
-        if self._workers == 1:
-            return [list(values)]
-        found: list[Any] = [None] * self._workers
-        dist.all_gather_object(found, list(values))
-        return found
-
-    def _most(self, value: int) -> int:
-        tensor = torch.tensor(value, device=self.backbone.device)
-        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-        return max(1, int(tensor))
 
     def predict(self, requests: Sequence[Request]) -> list[ScoreRow]:
         """Scores requests with the member as it stands, as the batch job would.
@@ -304,7 +266,7 @@ class Learner:
         # one forward a chunk, and as many chunks on every worker
         rows: list[ScoreRow] = []
         self._scorer.token_budget = 1 << 40
-        n_chunks = self._most(-(-len(requests) // _SHARDED_CHUNK))
+        n_chunks = self.workers.most(-(-len(requests) // _SHARDED_CHUNK))
         for i in range(n_chunks):
             chunk = requests[i * _SHARDED_CHUNK : (i + 1) * _SHARDED_CHUNK]
             with self._autocast():
@@ -316,40 +278,23 @@ class Learner:
         return rows
 
     def trained(self) -> dict[str, Tensor]:
-        """Trained values by name, full and on the CPU; all workers call it.
-
-        Where the member trains on the CPU, they are the values themselves: save or copy them.
-        """
-        state: Any = get_model_state_dict(self.wrapped, options=_FULL)
-        # by name too: a frozen head that is tied to the embeddings slips through torch's option
-        names = {n for n, p in self.wrapped.named_parameters() if p.requires_grad}
-        return {name: value for name, value in state.items() if name in names}
+        """Trained values by name, as :mod:`~tokenfocus_ray.training.state` has them."""
+        return saved.trained_values(self.wrapped)
 
     def state(self) -> dict[str, Any]:
         """Trained values and the optimiser's state, as :meth:`trained`; all workers call it."""
-        optimizer = get_optimizer_state_dict(self.wrapped, self.optimizer, options=_FULL)
+        optimizer = saved.optimizer_state(self.wrapped, self.optimizer)
         return {"model": self.trained(), "optimizer": optimizer}
 
     def load_trained(self, state: Mapping[str, Any]) -> None:
         """Loads the trained values of a :meth:`state`.
 
         Raises:
-            TrainingError: it is of other parameters; torch would leave the untrained ones in place.
+            TrainingError: it is of other parameters.
         """
-        names = {n for n, p in self.wrapped.named_parameters() if p.requires_grad}
-        if odd := sorted(names ^ {*state["model"]}):
-            raise TrainingError(
-                f"a checkpoint is of other parameters than are trained now: {len(odd)} differ, "
-                f"such as {odd[0]!r}; go on with the versions that it was written with, or train "
-                f"anew into another folder"
-            )
-        set_model_state_dict(self.wrapped, dict(state["model"]), options=_PART)  # it adds keys
+        saved.load_trained_values(self.wrapped, state["model"])
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state`."""
         self.load_trained(state)
-        set_optimizer_state_dict(self.wrapped, self.optimizer, state["optimizer"], options=_PART)
-
-
-_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-_PART = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
+        saved.load_optimizer_state(self.wrapped, self.optimizer, state["optimizer"])

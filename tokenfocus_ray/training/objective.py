@@ -151,6 +151,12 @@ class Objective:
             best = min(range(len(ids)), key=lambda k: (abs(values[k] - label.mean), -values[k]))
         return (ids[best], *(self._end if self.config.whole_answer else ()))
 
+    def term_names(self) -> list[str]:
+        """Of the terms that count; of every worker alike, whatever its rows."""
+        terms = [t for t in ("first_token", "regression", "kl") if getattr(self.config, t)]
+        names = [f"{task}_{term}" for task in self._tasks for term in terms]
+        return names + [t for t in ("rank", "whole_answer") if getattr(self.config, t)]
+
     def weights(self, parts: Sequence[TrainingPart]) -> dict[str, float]:
         """What sums are divided by, once added up over all workers and micro-batches of a step."""
         sums: defaultdict[str, float] = defaultdict(float)

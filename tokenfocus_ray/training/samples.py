@@ -5,16 +5,16 @@ Pure functions on Arrow tables. Images are not looked at here.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.datasets.manifest import Columns
-from tokenfocus_ray.errors import ConfigError, ManifestError, PromptError
+from tokenfocus_ray.errors import ConfigError, ManifestError, RowError
 from tokenfocus_ray.schema import ELEMENT_TYPE, parse_elements, sample_id
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.prompt import PromptTemplate
@@ -51,6 +51,8 @@ _REASONS: dict[str, pa.DataType] = {
 }
 SKIPPED = pa.schema(_REASONS)
 _CONFIDENCES = ("split_confidence", "attribute_confidence")
+#: Columns of ratings, and of what annotators said of them.
+RATINGS = ("total_scores", "element_labels", *_CONFIDENCES)
 #: Why a row is left out before its image is looked at, beside the codes of ``ERROR_CODES``.
 SKIP_CODES: dict[str, str] = {
     "label_missing": "nobody rated the row",
@@ -58,12 +60,6 @@ SKIP_CODES: dict[str, str] = {
     "label_mismatch": "element labels and elements differ in number",
     "duplicate_id": "an earlier row has the same sample id",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Bad(Exception):
-    code: str
-    message: str
 
 
 def index_samples(
@@ -74,7 +70,8 @@ def index_samples(
     Args:
         table: The manifest without image bytes: the columns of ``columns``, ``total_scores`` (list
             of ratings), ``element_labels`` (a list of ratings for each element), and where they
-            are there ``prompt_id``, ``split_confidence`` and ``attribute_confidence``.
+            are there ``prompt_id``, ``split_confidence`` and ``attribute_confidence``. Where these
+            are text, as every column of a csv file is, they hold JSON.
         columns: Which column is what.
         config: Levels.
         where: The manifest, for messages.
@@ -99,7 +96,7 @@ def index_samples(
     wanted += [c for c in (columns.elements, columns.prompt_type, "prompt_id") if c in names]
     wanted += [c for c in (*_COLUMNS, ERROR_CODE, ERROR_MESSAGE) if c in names]
     prompt_ids: list[str | None] = []
-    rows = table.select(list(dict.fromkeys(wanted))).to_pylist()
+    rows = [_with_ratings(row) for row in table.select(list(dict.fromkeys(wanted))).to_pylist()]
     check_scales(rows, levels, where)
     for number, row in enumerate(rows):
         uri = row[columns.image_uri] if columns.image_uri else None
@@ -110,14 +107,14 @@ def index_samples(
             key = sample_id(image_reference(uri) or b"", str(prompt or ""))
         try:
             if row.get(ERROR_CODE):
-                raise _Bad(row[ERROR_CODE], row[ERROR_MESSAGE])
+                raise RowError(row[ERROR_CODE], row[ERROR_MESSAGE])
             sample = _sample(row, columns, levels, config.structure)
             key = key or f"row-{number:08d}"
             if key in ids:
-                raise _Bad("duplicate_id", f"an earlier row has the sample id {key!r} too")
-        except _Bad as bad:
+                raise RowError("duplicate_id", f"an earlier row has the sample id {key!r} too")
+        except RowError as error:
             skipped.append(
-                {"row": number, "sample_id": key, "code": bad.code, "message": bad.message}
+                {"row": number, "sample_id": key, "code": error.code, "message": error.message}
             )
             continue
         ids.add(key)
@@ -135,6 +132,21 @@ def index_samples(
     return pa.Table.from_pylist(kept, schema=SAMPLES), pa.Table.from_pylist(skipped, schema=SKIPPED)
 
 
+def _with_ratings(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with ratings that are JSON text read; other text stays, and is told row by row."""
+    for name in RATINGS:
+        if isinstance(text := row.get(name), str):
+            row[name] = None if not text.strip() else _read_json(text)
+    return row
+
+
+def _read_json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=float)  # of any number of digits
+    except (ValueError, RecursionError):  # nested deeply
+        return text
+
+
 def _sample(
     row: Mapping[str, Any],
     columns: Columns,
@@ -143,23 +155,21 @@ def _sample(
 ) -> dict[str, Any]:
     prompt = row[columns.prompt]
     prompt_type = row[columns.prompt_type] if columns.prompt_type else None
-    prompt_type = None if prompt_type is None else str(prompt_type)
+    prompt_type = None if prompt_type in (None, "") else str(prompt_type)
+    PromptTemplate(structure=structure).prefix(prompt, (), prompt_type)
     try:
-        PromptTemplate(structure=structure).prefix(prompt, (), prompt_type)
         elements = parse_elements(row[columns.elements] if columns.elements else None) or []
-    except PromptError as error:
-        raise _Bad(error.code, error.message) from None
     except ValueError as error:
-        raise _Bad("elements_invalid", str(error)) from None
+        raise RowError("elements_invalid", str(error)) from None
     total = _numbers(row.get("total_scores"), "total_scores")
     rated = row.get("element_labels") or []
     if not isinstance(rated, list):
-        raise _Bad(
+        raise RowError(
             "label_out_of_range",
             f"element_labels is {rated!r:.80}; give a list of ratings for each element",
         )
     if rated and len(rated) != len(elements):
-        raise _Bad(
+        raise RowError(
             "label_mismatch",
             f"element_labels has {len(rated)} entries for {len(elements)} elements; give one list "
             f"for each element",
@@ -171,14 +181,14 @@ def _sample(
         "elements": [{"text": e.text, "type": e.type} for e in elements],
         "total_scores": total,
         "element_labels": each,
-        **{name: _numbers(row.get(name), name) for name in _CONFIDENCES},
+        **{name: _flags(row.get(name), name) for name in _CONFIDENCES},
     }
     try:
         labels = labels_of(sample, levels, 1.0)
     except ValueError as error:
-        raise _Bad("label_out_of_range", f"{error}; correct or drop the row") from None
+        raise RowError("label_out_of_range", f"{error}; correct or drop the row") from None
     if not any(label.weight for label in (labels.total, *labels.elements)):
-        raise _Bad("label_missing", "neither the total nor an element has a rating")
+        raise RowError("label_missing", "neither the total nor an element has a rating")
     return sample
 
 
@@ -188,8 +198,15 @@ def _numbers(value: Any, name: str) -> list[float | None]:
         return []
     items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if not all(i is None or isinstance(i, (int, float)) for i in items):
-        raise _Bad("label_out_of_range", f"{name} is {value!r:.80}; give a list of numbers")
+        raise RowError("label_out_of_range", f"{name} is {value!r:.80}; give a list of numbers")
     return [None if i is None or math.isnan(i) else float(i) for i in items]
+
+
+def _flags(value: Any, name: str) -> list[float | None]:
+    flags = _numbers(value, name)
+    if not all(flag is None or flag.is_integer() for flag in flags):
+        raise RowError("label_out_of_range", f"{name} is {value!r:.80}; give a list of 0 and 1")
+    return flags
 
 
 def vocabularies(config: TrainConfig) -> tuple[LevelVocabulary, LevelVocabulary]:

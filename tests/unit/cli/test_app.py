@@ -280,7 +280,7 @@ def training(folder: Path, text: str = TRAINING) -> list[str]:
 
 def test_train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The configuration reaches the training; a table and one line for scripts come back."""
-    from tokenfocus_ray.distributed.train.job import TrainSummary
+    from tokenfocus_ray.distributed.train.results import TrainSummary
 
     seen: dict[str, Any] = {}
 

@@ -219,8 +219,10 @@ def test_training_defaults() -> None:
     assert TrainConfig.parse(TRAIN).model_dump() == {
         "data": "d",
         "images": None,
+        "images_only": False,
         "map": {},
         "encoding": None,
+        "quotes": True,
         "test": None,
         "backbones": {
             "tiny": {
@@ -324,8 +326,8 @@ def test_training_dump_and_parse_round_trip() -> None:
         (
             {"xyz": 3},
             "unknown key 'xyz'. Known: backbones, bags, checkpoint_steps, data, "
-            "element_levels, encoding, images, lora, loss, map, max_failures, normalization, "
-            "optimizer, parallel, structure, test, total_levels.",
+            "element_levels, encoding, images, images_only, lora, loss, map, max_failures, "
+            "normalization, optimizer, parallel, quotes, structure, test, total_levels.",
         ),
     ],
     ids=["model", "optional model", "mapping", "mapping with the name of a key", "top"],
@@ -420,8 +422,8 @@ def test_every_nested_problem_is_told_at_once() -> None:
         "unknown key 'loss.rnk'. Did you mean 'rank'? Known: elements, first_token, kl, rank, "
         "regression, regression_kind, unsure, whole_answer.; unknown key 'bag'. Did you mean "
         "'bags'? Known: backbones, bags, checkpoint_steps, data, element_levels, encoding, images, "
-        "lora, loss, map, max_failures, normalization, optimizer, parallel, structure, test, "
-        "total_levels."
+        "images_only, lora, loss, map, max_failures, normalization, optimizer, parallel, quotes, "
+        "structure, test, total_levels."
     )
 
 
@@ -497,6 +499,12 @@ def identity(**values: Any) -> dict[str, Any]:
 )
 def test_identity_leaves_out_resources_and_places(values: dict[str, Any]) -> None:
     assert identity(**values) == identity()
+
+
+def test_identity_has_images_only_where_it_is_set() -> None:
+    """Runs of earlier versions go on without it."""
+    assert identity(images_only=True) == identity() | {"images_only": True}
+    assert "images_only" not in identity()
 
 
 def changed(before: Any) -> Any:

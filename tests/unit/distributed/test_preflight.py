@@ -16,7 +16,7 @@ from tokenfocus_ray.config import ScoringConfig, TrainConfig
 from tokenfocus_ray.datasets.manifest import find_columns
 from tokenfocus_ray.distributed.output import OutputFolder, OutputKind
 from tokenfocus_ray.distributed.preflight import check_ensemble, resolve_config, scoring_identity
-from tokenfocus_ray.distributed.train.job import _settle
+from tokenfocus_ray.distributed.train.checks import resolve_backbones
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import ConfigError
 from tokenfocus_ray.scoring.stage import ScoreStage
@@ -54,7 +54,7 @@ def test_actors_load_the_commit_that_the_driver_resolved(hub: HubCache) -> None:
 
 
 def test_training_workers_load_the_commit_that_the_driver_resolved(hub: HubCache) -> None:
-    config, sources = _settle(TrainConfig(data="m", backbones=[hub.name]))  # type: ignore[arg-type]
+    config, sources = resolve_backbones(TrainConfig(data="m", backbones=[hub.name]))  # type: ignore[arg-type]
     assert config.backbones[hub.name].revision == sources[hub.name].revision == FIRST
     assert config.scoring(hub.name).revision == FIRST
     hub.point("main", SECOND)

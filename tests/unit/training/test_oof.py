@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from tokenfocus_ray.schema import ELEMENT_TYPE, SCORE_SCHEMA
 from tokenfocus_ray.training.oof import merge_out_of_fold
@@ -124,8 +123,3 @@ def test_order_is_that_of_the_samples() -> None:
     )
     assert found["sample_id"].to_pylist() == ids
     assert found["m_x"].to_pylist() == list(range(20))
-
-
-def test_rows_of_another_run_are_refused() -> None:
-    with pytest.raises(AssertionError, match="m scored a sample of another run"):
-        merge_out_of_fold(TABLE, [("x", "m", scored(z=(1.0, [])))])

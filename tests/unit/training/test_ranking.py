@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -78,15 +79,14 @@ def spread(
     shown: dict[int, dict[str, float]] = {}
 
     def work(worker: int) -> None:
-        mine: Any = made[worker]
-        mine._workers, mine._worker = workers, worker
-        mine._gather = lambda values: exchange(worker, list(values))
-
         def add(values: dict[str, float]) -> dict[str, float]:
             every = exchange(worker, dict(values))
             return {name: sum(each[name] for each in every) for name in values}
 
-        mine._sum = add
+        mine: Any = made[worker]
+        mine.workers = SimpleNamespace(
+            rank=worker, count=workers, gather=lambda v: exchange(worker, list(v)), sum=add
+        )
         shown[worker] = mine.gradients(batch[worker::workers])
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(workers)]

@@ -273,7 +273,9 @@ def test_label_out_of_range(changed: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("total_scores", "4", "total_scores is '4'; give a list of numbers"),
+        ("total_scores", "four", "total_scores is 'four'; give a list of numbers"),
+        ("total_scores", "[4, 3", "total_scores is '[4, 3'; give a list of numbers"),
+        ("total_scores", "[" * 9999, f"total_scores is '{'[' * 79}; give a list of numbers"),
         ("total_scores", ["4", "3"], "total_scores is ['4', '3']; give a list of numbers"),
         ("total_scores", {"a": 4}, "total_scores is {'a': 4}; give a list of numbers"),
         ("element_labels", [["x"], ["y"]], "element_labels is ['x']; give a list of numbers"),
@@ -284,11 +286,12 @@ def test_label_out_of_range(changed: dict[str, Any], message: str) -> None:
         ),
         (
             "element_labels",
-            "[[1], [0]]",
-            "element_labels is '[[1], [0]]'; give a list of ratings for each element",
+            "yes; no",
+            "element_labels is 'yes; no'; give a list of ratings for each element",
         ),
         ("split_confidence", ["1"], "split_confidence is ['1']; give a list of numbers"),
-        ("attribute_confidence", "0", "attribute_confidence is '0'; give a list of numbers"),
+        ("attribute_confidence", "no", "attribute_confidence is 'no'; give a list of numbers"),
+        ("split_confidence", [0.5], "split_confidence is [0.5]; give a list of 0 and 1"),
     ],
     ids=str,
 )

@@ -11,8 +11,36 @@ from typing import Any
 
 import ray.train
 
+from tokenfocus_ray.distributed.ray_errors import root_cause
 from tokenfocus_ray.distributed.score.failures import Action, Decision
-from tokenfocus_ray.errors import OutputError, UserError
+from tokenfocus_ray.errors import OutputError, TrainingError, UserError
+
+
+def in_words(error: BaseException) -> str:
+    """The innermost reason, on one line."""
+    inner = root_cause(error)
+    lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
+    return f"{type(inner).__name__}: {lines[-1] if lines else ''}"
+
+
+def failure_of(failed: Mapping[str, Exception], n_members: int) -> TrainingError:
+    """What to say of the members that could not be trained.
+
+    Args:
+        failed: Member -> why.
+        n_members: Of the whole run.
+    """
+    name, error = next(iter(failed.items()))
+    again = any(decide_member(root_cause(e)).action is not Action.STOP for e in failed.values())
+    remedy = (
+        "launch the same command again to train those that are missing"
+        if again
+        else "the same command would end the same"
+    )
+    return TrainingError(
+        f"{len(failed)} of {n_members} members could not be trained, first {name}: "
+        f"{in_words(error)}. The others are kept; {remedy}"
+    )
 
 
 def decide_member(error: BaseException) -> Decision:

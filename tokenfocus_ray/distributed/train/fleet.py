@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 
 from tokenfocus_ray.config import BackboneRun, TrainConfig
 from tokenfocus_ray.distributed.lease import Lease
-from tokenfocus_ray.distributed.ray_errors import root_cause
-from tokenfocus_ray.distributed.train.failures import EndAtOnce
-from tokenfocus_ray.distributed.train.member_job import (
-    MEMBER_FILE,
-    METRICS_FILE,
-    MemberJob,
-)
+from tokenfocus_ray.distributed.train.failures import EndAtOnce, in_words
+from tokenfocus_ray.distributed.train.member_job import MEMBER_FILE, MemberJob
+from tokenfocus_ray.distributed.train.metrics import read_metrics
 from tokenfocus_ray.distributed.train.progress import Standings
-from tokenfocus_ray.distributed.train.stream import (
-    DATA_CPUS,
-)
+from tokenfocus_ray.distributed.train.results import read_member
+from tokenfocus_ray.distributed.train.stream import DATA_CPUS
 from tokenfocus_ray.distributed.train.worker import train_worker
 from tokenfocus_ray.errors import ConfigError, OutputError
 from tokenfocus_ray.progress import Watch, unwatched
 from tokenfocus_ray.say import Say
-
-if TYPE_CHECKING:
-    pass  # needs torch, which only a plan does
 
 #: Logical CPUs that stay with the tasks that fetch and decode.
 FEEDING_CPUS = 2 * DATA_CPUS
@@ -93,7 +84,7 @@ class Fleet:
                 job = waiting.pop(0)
                 self._say(f"{job.name}: starts, {job.schedule.n_steps} steps at the most")
                 self._active[_fit_member.remote(job, self._base)] = job
-                self._seen[job.name] = max((r["step"] for r in _records(job)), default=0)
+                self._seen[job.name] = self._steps_before(job)
                 self._standings.enter(job.name, "running", self._seen[job.name])
             done, _ = ray.wait(list(self._active), timeout=WATCH_SECONDS)
             self._watch()
@@ -132,25 +123,19 @@ class Fleet:
 
     def _watch(self) -> None:
         for job in self._active.values():
-            new = [r for r in _records(job) if r["step"] > self._seen[job.name]]
+            new = [r for r in read_metrics(job.folder) if r["step"] > self._seen[job.name]]
             if new:
                 self._standings.note(job.name, new, job.choice.criterion)
                 self._seen[job.name] = new[-1]["step"]
 
+    def _steps_before(self, job: MemberJob) -> int:
+        return max((r["step"] for r in read_metrics(job.folder, self._say)), default=0)
+
     def _end(self, job: MemberJob) -> dict[str, Any]:
         """What a finished member left."""
-        member = job.folder.read_record(MEMBER_FILE)
+        member = read_member(job)
         self._standings.enter(job.name, "finished", member["steps"])
         return member
-
-
-def _records(job: MemberJob) -> list[dict[str, Any]]:
-    """A member's metrics so far."""
-    try:
-        lines = job.folder.read_bytes(METRICS_FILE).decode().splitlines()
-    except (OSError, OutputError):
-        return []
-    return [json.loads(line) for line in lines]
 
 
 def _result_line(member: Mapping[str, Any]) -> str:
@@ -196,10 +181,3 @@ def _fit_member(job: MemberJob, base: str) -> None:
         dataset_config=StepSharding(job.spec, base),
     )
     trainer.fit()
-
-
-def in_words(error: BaseException) -> str:
-    """The innermost reason, on one line."""
-    inner = root_cause(error)
-    lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
-    return f"{type(inner).__name__}: {lines[-1] if lines else ''}"

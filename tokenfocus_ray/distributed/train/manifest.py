@@ -1,31 +1,36 @@
-"""A labelled manifest, read without its images."""
+"""A labelled manifest, planned as one to score is, and read without its images."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import accumulate
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 
-from tokenfocus_ray.datasets.asked import as_asked, by_type, check_file
-from tokenfocus_ray.datasets.evalmuse import read_evalmuse
-from tokenfocus_ray.datasets.footers import File, footer
-from tokenfocus_ray.datasets.manifest import Columns, find_columns
-from tokenfocus_ray.datasets.schemas import unified
-from tokenfocus_ray.datasets.text_tables import read_small
-from tokenfocus_ray.errors import ManifestError
-from tokenfocus_ray.storage import Store, public
-from tokenfocus_ray.tables.text import TextOptions
-from tokenfocus_ray.training.samples import (
-    SAMPLES,
-)
+from tokenfocus_ray.config import TrainConfig
+from tokenfocus_ray.datasets.asked import as_asked
+from tokenfocus_ray.datasets.manifest import Columns
+from tokenfocus_ray.datasets.names import counted
+from tokenfocus_ray.datasets.sources import plan_source
+from tokenfocus_ray.datasets.tars import PASSED_OVER
+from tokenfocus_ray.datasets.units import UNIT_ROWS, Source, Unit, read_unit
+from tokenfocus_ray.errors import ManifestError, shown
+from tokenfocus_ray.say import Say, silent
+from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.text import TextOptions, readable
+from tokenfocus_ray.training.samples import RATINGS, SAMPLES
 
-_THREADS = 16
+_THREADS = 8
+#: Rows of a tar shard that are held with their images, which are let go at once.
+_SHARD_ROWS = 16
+#: What a ``KEY.json`` may say of its sample for training.
+_OF_KEY_JSON = (*RATINGS, "prompt_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +38,29 @@ class Manifest:
     """A labelled manifest, without its images.
 
     Attributes:
-        path: As the user gave it.
+        source: Its files, as for scoring.
         table: Every column but image bytes.
-        columns: Which column is what.
-        base: Folder that relative image paths start from.
+        starts: First row of each unit of the source, and behind them the number of all rows.
     """
 
-    path: str
+    source: Source
     table: pa.Table
-    columns: Columns
-    base: str
+    starts: tuple[int, ...]
+
+    @property
+    def where(self) -> str:
+        """As the user gave it, for messages."""
+        return self.source.where
+
+    @property
+    def columns(self) -> Columns:
+        """Which column is what."""
+        return self.source.columns
+
+    @property
+    def base(self) -> str:
+        """Folder that relative image paths start from."""
+        return self.source.units[0].base
 
     @property
     def fingerprint(self) -> str:
@@ -55,62 +73,89 @@ class Manifest:
             digest.update(name.encode())
             for value in self.table[name].to_pylist():
                 digest.update(repr(value).encode("utf-8", "surrogatepass"))
+        if _of_tars(self.source):  # whose images have no reference
+            digest.update(self.source.fingerprint["content"].encode())
         return digest.hexdigest()[:16]
 
 
 def read_manifest(
-    path: str, images: str | None, mapping: Mapping[str, str], encoding: str | None = None
+    uri: str, config: TrainConfig, keep: Store | None = None, say: Say = silent
 ) -> Manifest:
     """Reads a labelled manifest, all columns but image bytes.
 
     Args:
-        path: Parquet (a file or a folder of them), ``.jsonl`` or EvalMuse's ``.json``; local or
-            s3://.
-        images: Folder that relative image paths start from; the manifest's own by default.
-        mapping: Role -> column name.
-        encoding: Of text; None: UTF-8.
+        uri: See :mod:`~tokenfocus_ray.datasets.sources`.
+        config: Whose options say how it is read: ``images``, ``map``, ``encoding``, ``quotes``.
+        keep: Where what is no Parquet will lie as such, if images are to be read from it.
+        say: Takes a line about what is passed over.
 
     Raises:
         ManifestError: it cannot be read, or lacks columns.
         ConfigError: there is no such encoding.
     """
-    remote, text = "://" in path, TextOptions(encoding)
-    suffix = Path(path).suffix
-    if not remote and not Path(path).exists():
-        raise ManifestError(f"manifest {path!r} does not exist")
-    if suffix == ".json" or (suffix == ".jsonl" and not remote):
-        if suffix == ".json":
-            table = read_evalmuse(path, encoding=text.encoding)
-        else:
-            table = read_small(Path(path), mapping, text)
-        columns = by_type(find_columns(table.column_names, mapping, path), table.schema, mapping)
-        check_file(table.schema, table.schema, columns, path, table.num_rows)
-    elif suffix in (".parquet", "") or (not remote and Path(path).is_dir()):
-        store = Store.of(path)
-        try:
-            data = pads.dataset(store.root, filesystem=store.filesystem, format="parquet")
-            scheme = "" if store.is_local else "s3://"
-            files = [File(f"{scheme}{name}", path, 0) for name in data.files]
-            with ThreadPoolExecutor(_THREADS) as pool:
-                footers = list(pool.map(footer, files))
-            schema = unified(files, footers)
-            columns = by_type(find_columns(schema.names, mapping, path), schema, mapping)
-            for file, own in zip(files, footers, strict=True):
-                kinds = own.schema.to_arrow_schema()
-                check_file(kinds, schema, columns, public(file.uri), own.num_rows)
-            whole = pads.dataset(data.files, schema, filesystem=store.filesystem, format="parquet")
-            table = whole.to_table(columns=[n for n in schema.names if n != columns.image])
-        except (OSError, pa.ArrowException) as error:
-            raise ManifestError(f"{path}: cannot be read as Parquet: {error}") from error
-    else:
-        raise ManifestError(
-            f"manifest {path!r}: cannot tell its format from {suffix!r}; wanted .parquet, .jsonl "
-            f"(local) or .json (EvalMuse)"
+    text = TextOptions(config.encoding, config.quotes)
+    keep = keep or Store.of("unwritten")
+    source = plan_source([uri], config.images, config.map, keep, text, say)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        tables = list(pool.map(lambda unit: _read(source, unit), source.units))
+    passed: Counter[str] = Counter()
+    for table in tables:
+        passed.update(json.loads((table.schema.metadata or {}).get(PASSED_OVER, b"{}")))
+    if passed:
+        say(f"passed over in the tar shards: {counted(passed)}")
+    whole = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
+    if not whole.num_rows:
+        raise ManifestError(f"manifest {source.where!r} has no rows")
+    if _of_tars(source):
+        whole = _with_labels(whole)
+    starts = tuple(accumulate((table.num_rows for table in tables), initial=0))
+    return Manifest(source, as_asked(whole, source.columns, config.encoding), starts)
+
+
+def _of_tars(source: Source) -> bool:
+    return not source.units[0].groups
+
+
+def _read(source: Source, unit: Unit) -> pa.Table:
+    """The unit without its images, with what was passed over in a shard."""
+    if unit.groups:
+        light = pa.schema([f for f in source.schema if f.name != source.columns.image])
+        data = source.inputs.get(unit.uri.rpartition("/")[2])
+        return pa.concat_tables(
+            [light.empty_table(), *read_unit(light, unit, UNIT_ROWS, source.encoding, data)]
         )
-    if table.num_rows == 0:
-        raise ManifestError(f"manifest {path!r} has no rows")
-    is_folder = suffix != ".parquet" and suffix not in (".json", ".jsonl")
-    base = images or (path if is_folder else path.rpartition("/")[0] or ".")
-    if "://" not in base:
-        base = os.path.abspath(base)
-    return Manifest(path, as_asked(table, columns, encoding), columns, base)
+    images = [f.name for f in source.schema if f.type == pa.large_binary()]
+    tables, passed = [source.schema.empty_table().drop_columns(images)], Counter[str]()
+    for table in read_unit(source.schema, unit, _SHARD_ROWS, source.encoding):
+        passed.update(json.loads((table.schema.metadata or {})[PASSED_OVER]))
+        tables.append(table.drop_columns(images).replace_schema_metadata(None))
+    return pa.concat_tables(tables).replace_schema_metadata({PASSED_OVER: json.dumps(passed)})
+
+
+def _with_labels(table: pa.Table) -> pa.Table:
+    """The rows of tar shards with what each ``KEY.json`` says for training, as JSON text."""
+    known = list(_objects(table["json"].to_pylist()))
+    for name in _OF_KEY_JSON:
+        values = [_as_json(row.get(name)) for row in known]
+        if name not in table.column_names and any(value is not None for value in values):
+            table = table.append_column(name, pa.array(values, pa.string()))
+    return table
+
+
+def _objects(texts: list[str | None]) -> Iterator[dict[str, Any]]:
+    """What the texts say; nothing where one is no object, which its row says already."""
+    for text in texts:
+        try:
+            value = json.loads(text) if text else {}
+        except (ValueError, RecursionError):
+            value = {}
+        yield value if isinstance(value, dict) else {}
+
+
+def _as_json(value: Any) -> str | None:
+    if value is None:
+        return None
+    try:
+        return readable(value) if isinstance(value, str) else json.dumps(value)
+    except RecursionError:  # the limit is a little lower than for reading
+        return readable(shown(value))

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tokenfocus_ray.distributed.train.member_job import (
-    METRICS_FILE,
-)
+from tokenfocus_ray.distributed.train.member_job import METRICS_FILE
+from tokenfocus_ray.errors import OutputError
+from tokenfocus_ray.say import Say, silent
 from tokenfocus_ray.storage import Store
 
 #: Seconds between writes of the metrics, and steps between records of them.
@@ -23,6 +23,40 @@ METRICS_SECONDS, METRICS_STEPS = 5.0, 5
 def plain_number(value: float) -> float | None:
     """A number as JSON knows it; None for what is not finite."""
     return float(value) if np.isfinite(value) else None
+
+
+def read_metrics(folder: Store, say: Say = silent) -> list[dict[str, Any]]:
+    """A member's records so far, for whoever watches; none of a file that is cut or foreign.
+
+    Nothing depends on it: a member that goes on has its records from its checkpoint, and writes
+    the file anew.
+
+    Args:
+        folder: The member's.
+        say: Takes a line about such a file.
+    """
+    try:
+        data = folder.read_bytes(METRICS_FILE)
+    except (OSError, OutputError):
+        return []
+    try:
+        records = [json.loads(line) for line in data.decode().splitlines()]
+        odd = next((i for i, record in enumerate(records) if not _is_record(record)), None)
+        problem = None if odd is None else f"line {odd + 1} is no record of a step"
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    if problem is None:
+        return records
+    uri = folder.child(METRICS_FILE).uri
+    say(f"{uri!r} is not what training wrote ({problem}); the member writes it anew")
+    return []
+
+
+def _is_record(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    numbers = (value.get("step"), value.get("seconds"), value.get("loss", 0.0) or 0.0)
+    return all(isinstance(number, (int, float)) for number in numbers)
 
 
 def write_metrics(folder: Store, records: Sequence[dict[str, Any]], tensorboard: bool) -> None:

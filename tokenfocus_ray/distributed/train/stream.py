@@ -19,11 +19,10 @@ import ray.train
 
 from tokenfocus_ray.backbones.images import ImageSpec
 from tokenfocus_ray.distributed.ray_errors import keep_exceptions
+from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.scoring.prepare import PrepareStage
 from tokenfocus_ray.storage import Store
-from tokenfocus_ray.training.samples import (
-    SAMPLE_COLUMNS,
-)
+from tokenfocus_ray.training.samples import SAMPLE_COLUMNS, SAMPLES, SKIPPED
 from tokenfocus_ray.training.schedule import Schedule, Step
 
 SAMPLES_FILE = "samples.parquet"
@@ -37,7 +36,30 @@ DATA_CPUS = 0.5
 
 def read_samples(store: Store) -> pa.Table:
     """The samples of a run, as :mod:`~tokenfocus_ray.distributed.train.inspect` wrote them."""
-    return pq.read_table(pa.BufferReader(store.read_bytes(SAMPLES_FILE)))
+    return read_run_table(store, SAMPLES_FILE)
+
+
+def read_run_table(store: Store, name: str) -> pa.Table:
+    """A table that was written when the run was begun.
+
+    Raises:
+        OutputError: it is not there, cut or of something else.
+    """
+    try:
+        table = pq.read_table(pa.BufferReader(store.read_bytes(name)))
+    except (FileNotFoundError, pa.ArrowException) as error:
+        raise _foreign(store, name, str(error)) from error
+    schema = {SAMPLES_FILE: SAMPLES, SKIPPED_FILE: SKIPPED}[name]
+    if table.schema.names != schema.names:
+        raise _foreign(store, name, f"its columns are {', '.join(table.schema.names)}")
+    return table
+
+
+def _foreign(store: Store, name: str, what: str) -> OutputError:
+    return OutputError(
+        f"{store.child(name).uri!r} is not what this run wrote ({what:.200}), and its members were "
+        f"trained on that: put it back, or choose another --out"
+    )
 
 
 def in_chunks(table: pa.Table) -> Any:

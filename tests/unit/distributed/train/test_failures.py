@@ -19,9 +19,12 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from tokenfocus_ray.distributed.ray_errors import root_cause
 from tokenfocus_ray.distributed.score.failures import Action
-from tokenfocus_ray.distributed.train.failures import EndAtOnce, decide_member
-from tokenfocus_ray.distributed.train.fleet import in_words
-from tokenfocus_ray.distributed.train.job import _failure
+from tokenfocus_ray.distributed.train.failures import (
+    EndAtOnce,
+    decide_member,
+    failure_of,
+    in_words,
+)
 from tokenfocus_ray.errors import (
     AdapterError,
     ConfigError,
@@ -84,11 +87,11 @@ def test_a_failed_member_is_named_with_what_helps() -> None:
         "DivergedError: step 3: the loss is nan",
         "RuntimeError: b",
     )
-    assert str(_failure({"m0": ended}, 3)) == (
+    assert str(failure_of({"m0": ended}, 3)) == (
         "1 of 3 members could not be trained, first m0: DivergedError: step 3: the loss is nan. "
         "The others are kept; the same command would end the same"
     )
-    assert str(_failure({"m0": ended, "m2": died}, 3)) == (
+    assert str(failure_of({"m0": ended, "m2": died}, 3)) == (
         "2 of 3 members could not be trained, first m0: DivergedError: step 3: the loss is nan. "
         "The others are kept; launch the same command again to train those that are missing"
     )
