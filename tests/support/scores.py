@@ -21,7 +21,7 @@ def metadata(backbones: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return info(backbones).to_metadata()
 
 
-def info(backbones: dict[str, Sequence[str]], **config: Any) -> ScoreTableInfo:
+def info(backbones: Mapping[str, Sequence[str]], **config: Any) -> ScoreTableInfo:
     """Likewise, as a value; with some fields of the configurations."""
     each = [
         BackboneInfo(
@@ -42,7 +42,7 @@ def info(backbones: dict[str, Sequence[str]], **config: Any) -> ScoreTableInfo:
     return ScoreTableInfo(backbones=tuple(each))
 
 
-def older_metadata(backbones: dict[str, Sequence[str]], **more: str) -> dict[str, str]:
+def older_metadata(backbones: Mapping[str, Sequence[str]], **more: str) -> dict[str, str]:
     """What a job of before said of the same."""
     found = info(backbones).to_metadata() | {f"tokenfocus.{key}": v for key, v in more.items()}
     return {key: text for key, text in found.items() if key != KEY}

@@ -37,12 +37,12 @@ def prepare(
     return PrepareStage(columns, {0: SPEC}, str(base))(table)
 
 
-def images_of(table: pa.Table) -> list[dict[str, Any]]:
+def images_of(table: pa.Table, backbone: int = 0) -> list[Any]:
     """What became of each row's image."""
-    return table[prepared_column(0)].to_pylist()
+    return table[prepared_column(backbone)].to_pylist()
 
 
-def structs(*items: dict[str, Any] | None) -> pa.Array:
+def structs(*items: dict[str, Any] | None) -> pa.Array[Any]:
     return pa.array(items, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 
 

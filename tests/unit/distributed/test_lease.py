@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -293,7 +293,10 @@ def test_a_launch_that_was_taken_over_writes_nothing_more(out: Store) -> None:
             mine.confirm()
         out.delete(f"{LEASE}/{mine.name}")
         launch = Launch(OutputFolder(SCORES, out), {}, mine, resumes=False)
-        steps = [launch.clear, functools.partial(launch.keep_inputs, {"0.parquet": b"x"})]
+        steps: list[Callable[[], None]] = [
+            launch.clear,
+            functools.partial(launch.keep_inputs, {"0.parquet": b"x"}),
+        ]
         for step in (*steps, launch.write_record, launch.finish):
             with pytest.raises(OutputError, match="no longer holds"):
                 step()

@@ -174,10 +174,15 @@ def test_beginning_anew_keeps_the_lease(out: Store, monkeypatch: pytest.MonkeyPa
     out.write_json(JOB_FILE, {"a": 1})
     deleted: list[str] = []
     delete = Store.delete
+
+    def noted(store: Store, name: str) -> None:
+        deleted.append(name)
+        delete(store, name)
+
     with OutputFolder(SCORES, out, overwrite=True).launch({"a": 2}, str) as launch:
         assert not launch.resumes
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "delete", lambda s, n: (deleted.append(n), delete(s, n)))
+            patch.setattr(Store, "delete", noted)
             launch.clear()
         launch.keep_inputs({"0.parquet": b"x"})
         launch.write_record()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ def test_the_encoding_is_that_of_tables_and_labels(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     rows = [f"caf\u00e9 {i},{i},{i}" for i in range(3)]
     table.write_bytes("\n".join(["prompt,label,m_a", *rows]).encode("latin-1"))
-    given = {"target": "label", "features": ["m_a"], "group": "prompt"}
+    given: dict[str, Any] = {"target": "label", "features": ["m_a"], "group": "prompt"}
     seen = []
     for encoding in (None, "latin-1", "nope"):
         with pytest.raises((ConfigError, ManifestError)) as caught:

@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,8 +33,10 @@ def test_the_figure_of_the_docs_is_in_all_that_a_report_gives(
     monkeypatch.setattr(report, "FIGURES", (*FIGURES, names["mean_difference"]))
     scores, labels = random_scores({"q": ["m0"]}, 40)
     found = evaluate_tables(scores, labels, intervals=True)
-    means = [sum(own) / len(own) for own in labels["total_scores"].to_pylist()]
-    expected = sum(scores["score"].to_pylist()) / 40 - sum(means) / 40
+    ratings: list[Any] = labels["total_scores"].to_pylist()
+    means = [sum(own) / len(own) for own in ratings]
+    totals: list[Any] = scores["score"].to_pylist()
+    expected = sum(totals) / 40 - sum(means) / 40
     assert found.mean_difference == pytest.approx(expected, abs=1e-10)
     plain = found.to_dict()
     assert plain["mean_difference_low"] < plain["mean_difference"] < plain["mean_difference_high"]

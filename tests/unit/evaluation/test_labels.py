@@ -205,18 +205,19 @@ def test_ratings_on_another_scale_are_refused(ratings: range) -> None:
 
 
 def test_the_scale_of_scores_is_that_of_their_levels() -> None:
+    schema = pa.schema([]).with_metadata
     levels = {"total_levels": {"bad": 0, "good": 10.0, "fair": 5}}
     one, two = {"q": ["base"]}, {"q": ["base"], "i": ["base"]}
     for backbones in (one, two):
-        assert scale_of(pa.schema([], info(backbones, **levels).to_metadata()), "t") == (0, 10)
+        assert scale_of(schema(info(backbones, **levels).to_metadata()), "t") == (0, 10)
     several = json.dumps({name: json.dumps(levels) for name in two})
     for backbones, config, scale in (
         (one, json.dumps(levels), (0, 10)), (two, several, (0, 10)), (one, "{}", (1, 5))
     ):  # fmt: skip
-        assert scale_of(pa.schema([], older_metadata(backbones, config=config)), "t") == scale
+        assert scale_of(schema(older_metadata(backbones, config=config)), "t") == scale
     assert scale_of(pa.schema([]), "t") == (1, 5)
     with pytest.raises(ManifestError) as caught:
-        scale_of(pa.schema([], older_metadata(one, config="[" * 100_000)), "t")
+        scale_of(schema(older_metadata(one, config="[" * 100_000)), "t")
     assert str(caught.value).startswith("t: the table's metadata says '[[[[[")
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,8 @@ def boxes(texts: Iterable[Text]) -> list[Bbox]:
 
 def check_layout(figure: Figure) -> None:
     """Nothing is cut off at the edge, and no name runs into the next."""
-    FigureCanvasAgg(figure).draw()
+    canvas: Any = FigureCanvasAgg(figure)  # its stub has no types
+    canvas.draw()
     inked, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     assert (min(inked.x0, inked.y0) > -0.02, inked.x1 - width < 0.02, inked.y1 - height < 0.02) == (
         True, True, True

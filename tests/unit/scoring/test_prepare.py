@@ -70,8 +70,11 @@ def test_what_is_prepared() -> None:
 def test_types_do_not_depend_on_the_rows(images: Path) -> None:
     """All bad, all good or none at all: blocks of one data set must share a schema."""
     schemas = [
-        prepare(pa.table({"prompt": [PROMPT] * len(uris), "image_uri": pa.array(uris)}), images)
-        for uris in (["0.png"], ["cut.png"], pa.array([], pa.string()))
+        prepare(
+            pa.table({"prompt": [PROMPT] * len(uris), "image_uri": pa.array(uris, pa.string())}),
+            images,
+        )
+        for uris in (["0.png"], ["cut.png"], [])
     ]
     assert schemas[0].schema.equals(schemas[1].schema)
     assert schemas[0].schema.field(prepared_column(0)).type == PREPARED
@@ -133,9 +136,9 @@ def test_one_picture_for_several_backbones() -> None:
     out = stage(table)
     assert out.column_names == ["prompt", ID, prepared_column(0), prepared_column(2)]
     for backbone, spec in {0: SPEC, 2: other}.items():
-        first, _ = out[prepared_column(backbone)].to_pylist()
+        first, _ = images_of(out, backbone)
         assert first["tiles"] == spec.prepare(PIXELS[0]).tiles_NHWC.tobytes()
-    codes = [out[prepared_column(i)].to_pylist()[1]["error_code"] for i in (0, 2)]
+    codes = [images_of(out, i)[1]["error_code"] for i in (0, 2)]
     assert codes == ["image_aspect_ratio", None]
 
 
@@ -148,5 +151,4 @@ def test_images_outside_their_folder_are_refused_where_asked(tmp_path: Path) -> 
     columns = find_columns(table.column_names, {}, "m")
     for confined, codes in ((False, [None, None]), (True, [None, "image_outside"])):
         stage = PrepareStage(columns, {0: SPEC}, str(tmp_path / "images"), confined)
-        prepared = stage(table)["tokenfocus_prepared_0"].to_pylist()
-        assert [row["error_code"] for row in prepared] == codes
+        assert [row["error_code"] for row in images_of(stage(table))] == codes

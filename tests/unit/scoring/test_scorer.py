@@ -423,7 +423,7 @@ def test_metadata_is_what_a_score_depends_on(scorer: AlignmentScorer) -> None:
     assert metadata["tokenfocus.backbone"] == "tiny-qwen2_5_vl"
     assert metadata["tokenfocus.members"] == "base"
     assert metadata["tokenfocus.template"] == scorer.template.fingerprint()
-    info = ScoreTableInfo.of(pa.schema([], metadata), "t")
+    info = ScoreTableInfo.of(pa.schema([]).with_metadata(metadata), "t")
     (own,) = info.backbones
     assert ScoringConfig.parse(own.config) == scorer.config
     assert (info.members, info.scale, info.ensemble) == (("base",), (1, 5), None)

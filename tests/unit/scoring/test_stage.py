@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -62,7 +63,8 @@ def test_bad_file_marks_its_row_only(name: str, images: Path, scorer: ScoreStage
     out = run(scorer, table, images)
     assert out["status"].to_pylist() == ["ok", "unscored", "ok"]
     assert out["error_code"].to_pylist() == [None, BAD_FILES[name], None]
-    assert [math.isnan(score) for score in out["score"].to_pylist()] == [False, True, False]
+    scores: list[Any] = out["score"].to_pylist()
+    assert [math.isnan(score) for score in scores] == [False, True, False]
 
 
 def test_given_id_is_kept(scorer: ScoreStage) -> None:
@@ -163,7 +165,7 @@ def test_image_bytes_stay_behind(scorer: ScoreStage) -> None:
     ],
     ids=["labels", "json", "structs"],
 )
-def test_elements_in_any_form(column: pa.Array, scorer: ScoreStage) -> None:
+def test_elements_in_any_form(column: pa.Array[Any], scorer: ScoreStage) -> None:
     table = pa.table({"prompt": [PROMPT], "image": [png()], "elements": column})
     (row,) = run(scorer, table).to_pylist()
     (expected,) = scorer.scorer.score([PIXELS[0]], [PROMPT], [["circle (object)"]])

@@ -19,7 +19,7 @@ BY = EnsembleInfo(fingerprint="0f", coverage=0.9, element_threshold=1 / 3)
 
 
 def schema(metadata: dict[str, str] | None) -> pa.Schema:
-    return pa.schema([], metadata)
+    return pa.schema([]).with_metadata(metadata or {})
 
 
 @pytest.mark.parametrize("by", [None, BY])
