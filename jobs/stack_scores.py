@@ -29,7 +29,7 @@ def main() -> int:
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job was submitted to
 
     def stack_and_merge() -> None:
-        config = StackConfig.parse(StackConfig.load_values(args.config), args.config)
+        config = StackConfig.load(args.config)
         bundle = f"{args.out}/ensemble"
         fit_and_print(args.scores, args.labels, config=config, out=bundle)
         print(merge_scores(args.scores, f"{args.out}/scores", bundle).line())

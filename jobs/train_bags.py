@@ -27,7 +27,7 @@ def main() -> int:
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job was submitted to
 
     def train() -> None:
-        config = TrainConfig.parse(TrainConfig.load_values(args.config), args.config)
+        config = TrainConfig.load(args.config)
         train_and_print(config, args.out)
 
     return run(train, goes_on=True)

@@ -1,4 +1,4 @@
-"""YAML within bounds: no file makes a message that is long, a traceback, or a long wait."""
+"""YAML, read within bounds: no file makes a message that is long, a traceback, or a long wait."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tokenfocus_ray.config import ScoringConfig, load_score_config
 from tokenfocus_ray.errors import ConfigError, shown
+from tokenfocus_ray.parsing import read_yaml
 
 LAUGHS = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9)
@@ -99,3 +101,66 @@ def test_levels_must_be_finite(value: float) -> None:
     with pytest.raises(ConfigError) as caught:
         ScoringConfig.parse({"backbone": "b", "total_levels": {"bad": 1.0, "good": value}}, "c")
     assert str(caught.value) == f"c: total_levels.good = {value}: Input should be a finite number"
+
+
+def load_error(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(path)
+    return str(caught.value)
+
+
+def test_yaml_values(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text('backbone: tiny-internvl\ntotal_levels: {"1": 1, "2": 2}\n', encoding="utf-8")
+    assert read_yaml(path) == {
+        "backbone": "tiny-internvl",
+        "total_levels": {"1": 1, "2": 2},
+    }
+
+
+@pytest.mark.parametrize("text", ["", "# nothing but a comment\n", "---\n"])
+def test_empty_yaml_has_no_values(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert read_yaml(path) == {}
+
+
+def test_yaml_missing(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    assert load_error(path) == f"{path}: cannot be read: No such file or directory"
+
+
+def test_yaml_is_a_folder(tmp_path: Path) -> None:
+    assert load_error(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [("- a\n- b\n", "list"), ("backbone\n", "str"), ("7", "int")]
+)
+def test_yaml_that_is_no_mapping(tmp_path: Path, text: str, kind: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert load_error(path) == f"{path}: must hold keys and values, got {kind}"
+
+
+def test_yaml_that_does_not_parse(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("backbone: [a\n", encoding="utf-8")
+    with pytest.raises(yaml.YAMLError) as expected:
+        yaml.safe_load("backbone: [a\n")
+    assert load_error(path) == f"{path}: is not YAML: {expected.value}"
+
+
+def test_yaml_never_builds_objects(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("backbone: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
+    assert load_error(path).startswith(f"{path}: is not YAML: could not determine a constructor")
+
+
+def test_yaml_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"backbone: \xff\xfe\n")
+    assert load_error(path) == (
+        f"{path}: is not YAML: 'utf-8' codec can't decode byte 0xff in position 10: "
+        "invalid start byte"
+    )

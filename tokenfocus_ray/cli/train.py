@@ -25,7 +25,7 @@ def train(
     """Fine-tune every backbone on every bag on Ray Train, and score out of fold."""
     from tokenfocus_ray import TrainConfig
 
-    parsed = TrainConfig.parse(TrainConfig.load_values(config), config)
+    parsed = TrainConfig.load(config)
     if plan:
         print_plan(parsed)
     else:

@@ -7,12 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    ValidationError,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from tokenfocus_ray.errors import ConfigError, shown
 from tokenfocus_ray.parsing import problems, read_yaml
@@ -42,10 +37,15 @@ class Frozen(BaseModel):
         except ValidationError as error:
             raise ConfigError(f"{where}: {problems(error, cls)}") from None
 
-    @staticmethod
-    def load_values(path: str | Path) -> dict[str, Any]:
-        """See :func:`~tokenfocus_ray.parsing.read_yaml`."""
-        return read_yaml(path)
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads and validates a YAML file.
+
+        Raises:
+            ConfigError: as :func:`~tokenfocus_ray.parsing.read_yaml` and :meth:`parse`, with the
+                file's name.
+        """
+        return cls.parse(read_yaml(path), str(path))
 
 
 def mapping_in(value: Any, where: str) -> dict[str, Any]:

@@ -1,18 +1,15 @@
-"""Frozen configuration models: YAML in, an error with a did-you-mean out."""
+"""What scores depend on, and how a scoring job runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import (
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from tokenfocus_ray.config.base import Frozen, UserPath, mapping_in
 from tokenfocus_ray.errors import ConfigError
+from tokenfocus_ray.parsing import read_yaml
 
 
 class ScoringConfig(Frozen):
@@ -132,7 +129,7 @@ def load_score_config(
     Raises:
         ConfigError: a key or a value is wrong, or there is no backbone.
     """
-    values = ScoringConfig.load_values(path) if path else {}
+    values = read_yaml(path) if path else {}
     where = path or "options"
     below = mapping_in(values.pop("job", None), f"{where}: job")
     several = mapping_in(values.pop("backbones", None), f"{where}: backbones")

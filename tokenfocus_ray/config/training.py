@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
-from pydantic import (
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from tokenfocus_ray.config.base import Frozen, UserPath
 from tokenfocus_ray.config.scoring import ScoringConfig, at_most_one
