@@ -38,7 +38,8 @@ def commit_of(name: str, revision: str | None) -> tuple[Path, str]:
         OSError, ValueError: the file is not to be had, or its commit cannot be told.
     """
     path = hub_file(name, "config.json", revision)
-    assert path is not None
+    if path is None:
+        raise OSError(f"{name} has no config.json.")
     commit = path.parent.name  # .../snapshots/COMMIT/config.json
     if not COMMIT.fullmatch(commit):
         raise ValueError(

@@ -59,7 +59,7 @@ def load(
         with quiet_report():
             model, info = getattr(transformers, cls.auto_class).from_pretrained(
                 source.location,
-                **_at(source),
+                **_pinned(source),
                 dtype=dtype,
                 attn_implementation="sdpa",
                 output_loading_info=True,
@@ -115,7 +115,7 @@ def load_config(source: Source) -> Any:
             f"its own and give that as an adapter, or delete it if it is merged already"
         )
     try:
-        config = AutoConfig.from_pretrained(source.location, **_at(source))
+        config = AutoConfig.from_pretrained(source.location, **_pinned(source))
         check_config(config, family_class(source.family).decoders)
     except UnfollowedError as error:
         raise _refused(source, "config.json", error) from error
@@ -157,12 +157,12 @@ def load_tokenizer(source: Source) -> Any:
 
     refuse_own_code(read_json(source, TOKENIZER_CONFIG, False), TOKENIZER_CONFIG, source.name)
     try:
-        return AutoTokenizer.from_pretrained(source.location, **_at(source))
+        return AutoTokenizer.from_pretrained(source.location, **_pinned(source))
     except _LOAD_ERRORS as error:
         raise not_loadable(source, error) from error
 
 
-def _at(source: Source) -> dict[str, Any]:
+def _pinned(source: Source) -> dict[str, Any]:
     """What transformers is to load: this commit, and never code from the repository."""
     return {"revision": source.revision if source.on_hub else None, "trust_remote_code": False}
 

@@ -177,7 +177,7 @@ def _warn_of_another_commit(name: str, folder: str, source: Source) -> None:
         )  # fmt: skip
 
 
-def check_taught(
+def check_training_records(
     adapters: Mapping[str, str], backbone: str, questions: Mapping[str, object]
 ) -> None:
     """Refuses adapters that were trained here for another backbone, or to be asked otherwise.

@@ -14,7 +14,7 @@ from tokenfocus_ray.backbones.lora import (
     adapter_config_hash,
     adapter_hash,
     check_adapters,
-    check_taught,
+    check_training_records,
     local_adapters,
 )
 from tokenfocus_ray.config import ScoringConfig
@@ -166,7 +166,7 @@ def check_scorer(config: ScoringConfig, source: Source) -> ImageSpec:
     spec = loading.image_spec(source, config.max_visual_tokens)
     with local_adapters(config.adapters) as folders:
         check_adapters(folders, source)
-        check_taught(folders, config.backbone, question_settings(config))
+        check_training_records(folders, config.backbone, question_settings(config))
     _, tokenizer = loading.load_text(source)
     context = registry.family_class(source.family).markup.before_answer
     for levels in (config.total_levels, config.element_levels):

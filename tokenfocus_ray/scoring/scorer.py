@@ -18,7 +18,7 @@ import torch
 
 from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.backbones.base import Backbone, Source
-from tokenfocus_ray.backbones.lora import check_taught, load_adapters, local_adapters
+from tokenfocus_ray.backbones.lora import check_training_records, load_adapters, local_adapters
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.errors import ConfigError, RowError
 from tokenfocus_ray.schema import ScoreRow, backbone_label
@@ -167,7 +167,7 @@ class AlignmentScorer:
             max_visual_tokens=config.max_visual_tokens,
         )
         with local_adapters(config.adapters) as folders:
-            check_taught(folders, config.backbone, question_settings(config))
+            check_training_records(folders, config.backbone, question_settings(config))
             load_adapters(backbone, folders)
         return cls(backbone, config, token_budget)
 

@@ -11,7 +11,7 @@ import torch
 from tests.support.folders import LANGUAGE, TINY, build, save_adapter
 from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.backbones.base import Source
-from tokenfocus_ray.backbones.lora import check_adapters, check_taught, load_adapters
+from tokenfocus_ray.backbones.lora import check_adapters, check_training_records, load_adapters
 from tokenfocus_ray.config import ScoringConfig
 from tokenfocus_ray.errors import AdapterError
 from tokenfocus_ray.scoring.prompt import question_settings
@@ -36,13 +36,13 @@ def taught(folder: Path, **changed: Any) -> dict[str, str]:
 def message_of(adapters: dict[str, str], backbone: str = NAME, **options: Any) -> str:
     config = ScoringConfig(backbone=backbone, **options)
     with pytest.raises(AdapterError) as caught:
-        check_taught(adapters, backbone, question_settings(config))
+        check_training_records(adapters, backbone, question_settings(config))
     return str(caught.value)
 
 
 def test_adapter_that_is_asked_as_it_was_taught(tmp_path: Path) -> None:
-    check_taught(taught(tmp_path), NAME, question_settings(CONFIG))
-    check_taught(
+    check_training_records(taught(tmp_path), NAME, question_settings(CONFIG))
+    check_training_records(
         taught(tmp_path), NAME, question_settings(ScoringConfig(backbone=NAME, dtype="float32"))
     )
 
@@ -52,7 +52,7 @@ def test_adapter_that_is_asked_as_it_was_taught(tmp_path: Path) -> None:
     [("/models/mine", "/elsewhere/mine/"), ("owner/model", "/copies/model")],
 )
 def test_backbone_may_have_moved(made_for: str, backbone: str, tmp_path: Path) -> None:
-    check_taught(taught(tmp_path, backbone=made_for), backbone, question_settings(CONFIG))
+    check_training_records(taught(tmp_path, backbone=made_for), backbone, question_settings(CONFIG))
 
 
 def test_adapter_of_another_backbone(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_adapter_that_was_taught_in_other_words(tmp_path: Path) -> None:
 
 def test_adapter_without_a_record_is_let_through(tmp_path: Path) -> None:
     """It was made elsewhere."""
-    check_taught({"bag0": str(tmp_path)}, "tiny-qwen2_5_vl", question_settings(CONFIG))
+    check_training_records({"bag0": str(tmp_path)}, "tiny-qwen2_5_vl", question_settings(CONFIG))
 
 
 @pytest.mark.parametrize(
