@@ -7,7 +7,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tokenfocus_ray.backbones.hub import COMMIT
 from tokenfocus_ray.backbones.registry import family_class
 from tokenfocus_ray.errors import AdapterError
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.storage.copies import copy_files
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +41,10 @@ RECORD = "tokenfocus.json"
 
 @contextmanager
 def local_adapters(adapters: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Adapters as local folders; copies of those in an object store go again at the end.
+    """Adapters as local folders; copies of those in a store go again at the end.
 
     Args:
-        adapters: Member name -> folder, local or ``s3://``.
+        adapters: Member name -> folder, local or in a store.
 
     Raises:
         AdapterError: a file is missing.
@@ -58,12 +59,13 @@ def local_adapters(adapters: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 def _copy(name: str, folder: str, target: Path) -> str:
     store = Store.of(folder)
-    target.mkdir()
-    for file in (ADAPTER_CONFIG, WEIGHTS, PICKLED, RECORD):
-        if file == PICKLED and (target / WEIGHTS).exists():
-            continue
-        with suppress(FileNotFoundError):
-            (target / file).write_bytes(store.read_bytes(file))
+    if store.is_local:
+        target = Path(store.root)
+    else:
+        target.mkdir()
+        there = store.names()
+        weights = WEIGHTS if WEIGHTS in there else PICKLED
+        copy_files(store, [n for n in (ADAPTER_CONFIG, weights, RECORD) if n in there], target)
     _check_files(name, target, folder)
     return str(target)
 

@@ -1,4 +1,4 @@
-"""Which backbone a name stands for: built-in tiny ones, local folders, hub ids.
+"""Which backbone a name stands for: built-in tiny ones, folders here or in a store, hub ids.
 
 The process that starts a run resolves a name once; all others take the ``Source`` that it found,
 and check with :func:`on_this_node` that they have the same files.
@@ -21,6 +21,8 @@ from tokenfocus_ray.backbones.base import Backbone, Source, folder_file
 from tokenfocus_ray.backbones.files import parse, refuse_own_code
 from tokenfocus_ray.backbones.hub import commit_of
 from tokenfocus_ray.errors import BackboneError, did_you_mean
+from tokenfocus_ray.storage import Store
+from tokenfocus_ray.storage.copies import local_copy
 
 #: ``model_type`` of config.json -> the class that handles it.
 FAMILIES = {
@@ -41,15 +43,19 @@ def resolve(name: str, revision: str | None = None) -> Source:
     comes back is passed on to every process: see :func:`on_this_node`.
 
     Args:
-        name: A built-in name, a folder, or a hub id such as ``Qwen/Qwen2.5-VL-7B-Instruct``.
+        name: A built-in name, a folder, local or in a store (``s3://bucket/models/mine``), or a hub
+            id such as ``Qwen/Qwen2.5-VL-7B-Instruct``.
         revision: Commit, branch or tag of a hub id.
 
     Raises:
         BackboneError: unknown name, unsupported family, a repository that brings code of its own,
             or a hub that cannot be reached or does not name the commit.
+        OutputError: a store does not answer, or the disk has no room for a copy.
     """
     if name in BUILT_IN:
         folder = str(WEIGHTS / name)
+    elif "://" in name:
+        folder = _brought(name)
     elif Path(name).is_dir():
         folder = os.path.abspath(name)
     elif "/" in name and not name.startswith((".", "/")):
@@ -76,15 +82,25 @@ def _resolve_hub(name: str, revision: str | None) -> Source:
     return Source(name, name, family_of(parse(path), name), commit)
 
 
+def _brought(uri: str) -> str:
+    """A backbone's folder in a store, as one of this machine: copied once, by whoever is first."""
+    store = Store.of(uri)
+    there = store.names()
+    if "config.json" not in there:
+        raise BackboneError(f"backbone folder {uri!r} has no config.json (it has {there[:12]})")
+    return store.root if store.is_local else str(local_copy(store))
+
+
 def on_this_node(source: Source) -> Source:
     """A backbone that another process resolved, for this one: the same weights, or an error.
 
     Raises:
         BackboneError: its folder is missing on this machine, or holds other files.
+        OutputError: a store does not answer, or the disk has no room for a copy.
     """
     if source.on_hub:
         return source
-    folder = Path(source.location)
+    folder = Path(_brought(source.name) if "://" in source.name else source.location)
     if source.name in BUILT_IN:  # ships with the package, wherever that lies here
         folder = WEIGHTS / source.name
     if not folder.is_dir():

@@ -16,7 +16,7 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs
 
-from tokenfocus_ray.errors import ConfigError
+from tokenfocus_ray.errors import ConfigError, OutputError
 from tokenfocus_ray.storage.failures import StoreFailedError, as_os_errors, translated
 from tokenfocus_ray.storage.schemes import FSSPEC, Kind
 from tokenfocus_ray.storage.uris import public, split_uri
@@ -92,6 +92,19 @@ class Handler(_FSSpecHandler):  # type: ignore[misc]
     def kind(self) -> Kind:
         """What is known of such stores."""
         return FSSPEC[self.scheme]
+
+    def check_keeps_jobs(self, uri: str) -> None:
+        """Refuses to write where a job could lose rows.
+
+        Raises:
+            OutputError: naming the URI and where to write instead.
+        """
+        if not self.kind.keeps_jobs:
+            raise OutputError(
+                f"cannot write to {uri!r}: a file at {self.scheme}:// may be seen before it is "
+                f"whole, and a job that is killed would lose rows; write to a disk, s3://, gs:// "
+                f"or az://, and copy it there"
+            )
 
     @in_os_errors
     def get_file_info(self, paths: list[str]) -> list[fs.FileInfo]:

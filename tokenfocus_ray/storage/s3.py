@@ -114,6 +114,17 @@ def _of_process(settings: S3Settings, pid: int) -> S3:
     return S3(settings)  # a fork must not use its parent's connections
 
 
+def etag(filesystem: fs.FileSystem, path: str) -> bytes:
+    """The ETag of an object, else when it was written; empty where neither is told.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    with filesystem.open_input_file(path) as file:
+        about: Any = file.metadata()  # its keys are texts, whatever the stubs say
+    return bytes(about.get("ETag", about.get("Last-Modified", b"")))
+
+
 def store_failed(error: BaseException) -> bool:
     """Whether the object store is to blame rather than the request: down, slow, busy or broken."""
     found = _ERROR.search(str(error))

@@ -23,7 +23,7 @@ from tokenfocus_ray.storage import disk
 from tokenfocus_ray.storage.disk import TEMPORARY
 from tokenfocus_ray.storage.explain import explain, store_failed
 from tokenfocus_ray.storage.fsspec_store import Handler, open_fsspec
-from tokenfocus_ray.storage.s3 import s3_filesystem
+from tokenfocus_ray.storage.s3 import etag, s3_filesystem
 from tokenfocus_ray.storage.schemes import REMOTE, check_remote, unknown_scheme
 from tokenfocus_ray.storage.uris import split_uri
 
@@ -225,9 +225,7 @@ class Store:
         """
         if self._handler is not None:
             return bytes(self._handler.version(self.root))
-        with self.filesystem.open_input_file(self.root) as file:
-            about: Any = file.metadata()  # its keys are texts, whatever the stubs say
-        return bytes(about.get("ETag", about.get("Last-Modified", b"")))
+        return etag(self.filesystem, self.root)
 
     def explain(self, error: Exception) -> tuple[str, str]:
         """Cause and remedy, in words, of what reading or writing raised."""
@@ -250,13 +248,8 @@ class Store:
         return found if isinstance(found, Handler) else None
 
     def _check_kind(self) -> None:
-        """Refuses to write where a job could lose rows."""
-        if self._handler is not None and not self._handler.kind.keeps_jobs:
-            raise OutputError(
-                f"cannot write to {self.uri!r}: a file at {self._handler.scheme}:// may be seen "
-                f"before it is whole, and a job that is killed would lose rows; write to a disk, "
-                f"s3://, gs:// or az://, and copy it there"
-            )
+        if self._handler is not None:
+            self._handler.check_keeps_jobs(self.uri)
 
     def _type(self) -> fs.FileType:
         return self.filesystem.get_file_info(self.root).type
