@@ -11,7 +11,8 @@ from tests.support.gpu import DEVICE, NEEDS_GPU
 from tests.support.measure import Compared, gap, packed_logits, row_differences
 from tests.support.reference import PlainModel, distribution
 from tests.support.samples import score
-from tokenfocus_ray.scoring.distribution import Normalization, level_distribution
+from tokenfocus_ray.config.scoring import LevelNormalization
+from tokenfocus_ray.scoring.distribution import level_distribution
 from tokenfocus_ray.scoring.scorer import AlignmentScorer
 
 pytestmark = NEEDS_GPU
@@ -77,7 +78,7 @@ def test_a_gpu_and_bfloat16_are_the_default() -> None:
 
 
 @pytest.mark.parametrize("normalization", ["logits", "probs"])
-def test_distribution_equals_scipy(normalization: Normalization) -> None:
+def test_distribution_equals_scipy(normalization: LevelNormalization) -> None:
     ids, values = (7, 3, 40, 11, 2), (1.0, 2.0, 3.0, 4.0, 5.0)
     logits = torch.tensor(np.random.default_rng(0).normal(5, 4, (64, 1500)), dtype=torch.bfloat16)
     got = level_distribution(logits.to(DEVICE), ids, values, normalization)

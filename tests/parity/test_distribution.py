@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 
 from tests.support.measure import gap
 from tests.support.reference import distribution
-from tokenfocus_ray.scoring.distribution import (
-    LevelDistribution,
-    Normalization,
-    level_distribution,
-)
+from tokenfocus_ray.config.scoring import LevelNormalization
+from tokenfocus_ray.scoring.distribution import LevelDistribution, level_distribution
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 IDS, VALUES = (7, 3, 40, 11, 2), (1.0, 2.0, 3.0, 4.0, 5.0)
-NORMALIZATIONS: tuple[Normalization, ...] = ("logits", "probs")
+NORMALIZATIONS: tuple[LevelNormalization, ...] = ("logits", "probs")
 
 
 def random_logits(n: int, vocabulary: int, scale: float, seed: int = 0) -> NDArray[np.float64]:
@@ -37,7 +34,7 @@ def differences(got: LevelDistribution, wanted: dict[str, NDArray[np.float64]]) 
 @pytest.mark.parametrize("n_levels", [2, 3, 5, 11])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 8.0])
 def test_equals_scipy(
-    dtype: torch.dtype, normalization: Normalization, n_levels: int, scale: float
+    dtype: torch.dtype, normalization: LevelNormalization, n_levels: int, scale: float
 ) -> None:
     logits_BV = random_logits(17, 1500, scale)
     ids = tuple(int(i) for i in np.random.default_rng(n_levels).permutation(1500)[:n_levels])
@@ -54,7 +51,7 @@ def test_equals_scipy(
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_half_precision_is_computed_in_float32(
-    dtype: torch.dtype, normalization: Normalization
+    dtype: torch.dtype, normalization: LevelNormalization
 ) -> None:
     """Nothing is lost beyond the rounding of the logits themselves."""
     logits = torch.tensor(random_logits(40, 1500, 4.0), dtype=dtype)
@@ -129,7 +126,7 @@ def test_vqascore_is_probability_times_mass(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_extreme_logits_stay_finite(dtype: torch.dtype, normalization: Normalization) -> None:
+def test_extreme_logits_stay_finite(dtype: torch.dtype, normalization: LevelNormalization) -> None:
     """A shift of all logits changes nothing, and a forbidden level (-inf) gets probability 0."""
     row = [1e4, 1e4 - 2, -1e4, 3.0]
     logits = torch.tensor([row, [z - 1e4 for z in row], [0.0, -math.inf, 1.0, -1.0]], dtype=dtype)

@@ -11,6 +11,9 @@ from tokenfocus_ray.config.base import Frozen, UserPath, mapping_in
 from tokenfocus_ray.errors import ConfigError
 from tokenfocus_ray.parsing import read_yaml
 
+#: What the probabilities of the levels are made of.
+LevelNormalization = Literal["logits", "probs"]
+
 
 class ScoringConfig(Frozen):
     """How images are scored. What changes a score is in here; what changes only the pace is not.
@@ -36,7 +39,7 @@ class ScoringConfig(Frozen):
         default={"1": 1.0, "2": 2.0, "3": 3.0, "4": 4.0, "5": 5.0}, min_length=2
     )
     element_levels: dict[str, float] = Field(default={"No": 0.0, "Yes": 1.0}, min_length=2)
-    normalization: Literal["logits", "probs"] = "logits"
+    normalization: LevelNormalization = "logits"
     structure: bool = True
     max_visual_tokens: int | None = Field(default=None, ge=1)
 

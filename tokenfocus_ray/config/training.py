@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tokenfocus_ray.config.base import Frozen, UserPath
-from tokenfocus_ray.config.scoring import ScoringConfig, at_most_one
+from tokenfocus_ray.config.scoring import LevelNormalization, ScoringConfig, at_most_one
 
 
 class BagsConfig(Frozen):
@@ -186,7 +186,7 @@ class TrainConfig(Frozen):
     element_levels: dict[str, float] = Field(
         default=ScoringConfig.model_fields["element_levels"].default, min_length=2
     )
-    normalization: Literal["logits", "probs"] = "logits"
+    normalization: LevelNormalization = "logits"
     structure: bool = True
     parallel: int | None = Field(default=None, ge=1)
     checkpoint_steps: int = Field(default=200, ge=1)

@@ -6,12 +6,11 @@ Legend: B rows, K levels, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Normalization = Literal["logits", "probs"]
+from tokenfocus_ray.config.scoring import LevelNormalization
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ def level_distribution(
     logits_BV: Tensor,
     level_ids: tuple[int, ...],
     values: tuple[float, ...],
-    normalization: Normalization = "logits",
+    normalization: LevelNormalization = "logits",
 ) -> LevelDistribution:
     """Closed-set distribution over the levels at the answer position.
 

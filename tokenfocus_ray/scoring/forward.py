@@ -17,9 +17,10 @@ from torch import Tensor
 from tokenfocus_ray.backbones.base import Backbone
 from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.backbones.packing import collate, micro_batches
+from tokenfocus_ray.config.scoring import LevelNormalization
 from tokenfocus_ray.errors import RowError
 from tokenfocus_ray.scoring.answers import Answers
-from tokenfocus_ray.scoring.distribution import Normalization, level_distribution
+from tokenfocus_ray.scoring.distribution import level_distribution
 from tokenfocus_ray.scoring.encoder import ImageEncoder
 from tokenfocus_ray.scoring.questions import Part, QuestionPacker
 
@@ -41,7 +42,7 @@ class ForwardPass:
 
     backbone: Backbone
     packer: QuestionPacker
-    normalization: Normalization
+    normalization: LevelNormalization
     token_budget: int
 
     def __call__(

@@ -29,7 +29,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokenfocus_ray.config import LossConfig
-from tokenfocus_ray.scoring.distribution import Normalization, level_distribution
+from tokenfocus_ray.config.scoring import LevelNormalization
+from tokenfocus_ray.scoring.distribution import level_distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def token_focused_terms(
     level_ids: tuple[int, ...],
     values: tuple[float, ...],
     config: LossConfig,
-    normalization: Normalization = "logits",
+    normalization: LevelNormalization = "logits",
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Weighted sums of the terms on the first answer token.
 

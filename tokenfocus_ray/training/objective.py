@@ -15,8 +15,9 @@ from torch import Tensor
 
 from tokenfocus_ray.backbones.images import PreparedImage
 from tokenfocus_ray.config import LossConfig
+from tokenfocus_ray.config.scoring import LevelNormalization
 from tokenfocus_ray.errors import RowError
-from tokenfocus_ray.scoring.distribution import Normalization, level_distribution
+from tokenfocus_ray.scoring.distribution import level_distribution
 from tokenfocus_ray.scoring.levels import LevelVocabulary
 from tokenfocus_ray.scoring.questions import Part, QuestionPacker
 from tokenfocus_ray.scoring.request import Request
@@ -86,7 +87,7 @@ class Objective:
         total_levels: LevelVocabulary,
         element_levels: LevelVocabulary,
         config: LossConfig,
-        normalization: Normalization,
+        normalization: LevelNormalization,
         end_of_answer: Sequence[int],
     ) -> None:
         """Keeps them.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tests.support.measure import gap
 from tests.support.reference import distribution
 from tokenfocus_ray.config import LossConfig
-from tokenfocus_ray.scoring.distribution import Normalization
+from tokenfocus_ray.config.scoring import LevelNormalization
 from tokenfocus_ray.training.loss import (
     Targets,
     rank_slopes,
@@ -33,7 +33,7 @@ VOCABULARY = 60
 #: Levels in no order, with steps of half a point.
 IDS, VALUES = (7, 3, 40, 11, 2), (1.0, 3.0, 2.0, 1.5, 2.5)
 SPACING = 0.5
-NORMALIZATIONS: tuple[Normalization, ...] = ("logits", "probs")
+NORMALIZATIONS: tuple[LevelNormalization, ...] = ("logits", "probs")
 KINDS = ("huber", "mse", "l1")
 
 
@@ -53,7 +53,7 @@ class Case:
         return Targets(*(torch.tensor(x) for x in (self.probs_AK, self.means_A, self.weights_A)))
 
     def terms(
-        self, config: LossConfig, normalization: Normalization = "logits"
+        self, config: LossConfig, normalization: LevelNormalization = "logits"
     ) -> tuple[dict[str, float], NDArray[np.float64]]:
         terms, expected_A = token_focused_terms(
             torch.tensor(self.logits_AV), self.targets, IDS, VALUES, config, normalization
@@ -65,7 +65,7 @@ def only(**weights: Any) -> LossConfig:
     return LossConfig(**{"first_token": 0, "regression": 0, **weights})
 
 
-def expected(case: Case, normalization: Normalization) -> dict[str, NDArray[np.float64]]:
+def expected(case: Case, normalization: LevelNormalization) -> dict[str, NDArray[np.float64]]:
     return distribution(case.logits_AV, IDS, VALUES, normalization)
 
 
@@ -81,7 +81,7 @@ def test_first_token_is_the_cross_entropy_over_the_whole_vocabulary(seed: int) -
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_regression_is_in_levels(kind: str, normalization: Normalization) -> None:
+def test_regression_is_in_levels(kind: str, normalization: LevelNormalization) -> None:
     case = Case()
     e_A = (expected(case, normalization)["expected_B"] - case.means_A) / SPACING
     distance_A = {
@@ -98,7 +98,9 @@ def test_regression_is_in_levels(kind: str, normalization: Normalization) -> Non
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("seed", range(3))
-def test_kl_of_the_soft_label_from_the_closed_set(seed: int, normalization: Normalization) -> None:
+def test_kl_of_the_soft_label_from_the_closed_set(
+    seed: int, normalization: LevelNormalization
+) -> None:
     case = Case(seed)
     probs_AK = expected(case, normalization)["probs_BK"]
     wanted = (case.weights_A * scipy.special.rel_entr(case.probs_AK, probs_AK).sum(axis=1)).sum()
@@ -107,7 +109,7 @@ def test_kl_of_the_soft_label_from_the_closed_set(seed: int, normalization: Norm
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_kl_of_equal_distributions_is_zero(normalization: Normalization) -> None:
+def test_kl_of_equal_distributions_is_zero(normalization: LevelNormalization) -> None:
     case = Case()
     case.probs_AK = expected(case, normalization)["probs_BK"]
     terms, _ = case.terms(only(kl=1), normalization)
@@ -143,7 +145,9 @@ def test_sums_do_not_carry_the_configuration_s_weights() -> None:
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_that_nobody_rated_have_no_gradient(kind: str, normalization: Normalization) -> None:
+def test_rows_that_nobody_rated_have_no_gradient(
+    kind: str, normalization: LevelNormalization
+) -> None:
     """Exactly none, whatever stands in their labels: NaN too."""
     case = Case()
     masked = case.weights_A == 0
@@ -166,7 +170,7 @@ def test_rows_that_nobody_rated_have_no_gradient(kind: str, normalization: Norma
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_gradient_equals_finite_differences(normalization: Normalization) -> None:
+def test_gradient_equals_finite_differences(normalization: LevelNormalization) -> None:
     case, ids = Case(), (4, 1, 0, 3, 2)
 
     def total(logits_AV: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,8 @@ from tests.support.learners import (
 from tests.support.reference import distribution
 from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.config import LossConfig
-from tokenfocus_ray.scoring.distribution import Normalization, level_distribution
+from tokenfocus_ray.config.scoring import LevelNormalization
+from tokenfocus_ray.scoring.distribution import level_distribution
 from tokenfocus_ray.training.learner import Learner
 from tokenfocus_ray.training.loss import Targets, token_focused_terms, whole_answer_term
 
@@ -42,7 +43,7 @@ def low() -> torch.autocast:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("normalization", ["logits", "probs"])
 def test_distribution_is_exact_under_autocast(
-    dtype: torch.dtype, normalization: Normalization
+    dtype: torch.dtype, normalization: LevelNormalization
 ) -> None:
     logits = random_logits().to(dtype)
     with low():
