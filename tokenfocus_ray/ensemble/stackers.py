@@ -59,14 +59,21 @@ class Training:
 def group_folds(groups_N: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
     """[N] fold of each row; groups stay whole and are dealt at random.
 
+    By scikit-learn's ``GroupKFold`` with ``shuffle``, which evens out the number of groups, and not
+    of rows: a fold with a large group has more rows than the others.
+
     Args:
         groups_N: Group of each row.
-        count: Folds; fewer where there are fewer groups.
+        count: Folds; fewer where there are fewer groups, one where there is one.
         seed: Equal seeds deal equally.
     """
-    names, inverse = np.unique(groups_N, return_inverse=True)
-    dealt = np.arange(len(names)) % min(count, len(names))
-    folds: NDArray[np.int64] = np.random.default_rng(seed).permutation(dealt)[inverse]
+    from sklearn.model_selection import GroupKFold  # slow, and needed for fitting only
+
+    folds = np.zeros(len(groups_N), np.int64)
+    if (n_folds := min(count, len(np.unique(groups_N)))) > 1:
+        dealt = GroupKFold(n_folds, shuffle=True, random_state=seed)
+        for fold, (_, out) in enumerate(dealt.split(groups_N, groups=groups_N)):
+            folds[out] = fold
     return folds
 
 

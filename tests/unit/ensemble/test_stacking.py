@@ -110,6 +110,17 @@ def test_groups_stay_whole() -> None:
     assert set(folds) == {0, 1, 2}
     assert set(group_folds(groups, 100, 0)) == {0, 1, 2, 3}
     np.testing.assert_array_equal(folds, group_folds(groups, 3, 0))
+    assert set(group_folds(np.full(4, 5), 3, 0)) == {0}
+
+
+def test_folds_have_equal_numbers_of_groups_dealt_anew_by_each_seed() -> None:
+    """Of groups, not of rows: one of half the rows is a group like the others."""
+    groups = np.concatenate([np.zeros(30, np.int64), np.arange(1, 31)])
+    dealt = [group_folds(groups, 5, seed) for seed in range(4)]
+    for folds in dealt:
+        counts = [len(set(groups[folds == fold])) for fold in range(5)]
+        assert sorted(counts) == [6, 6, 6, 6, 7]
+    assert len({tuple(folds) for folds in dealt}) == 4
 
 
 def test_columns_are_put_on_one_footing() -> None:
