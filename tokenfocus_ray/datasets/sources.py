@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from tokenfocus_ray.datasets.asked import by_type, check_file, check_first, unsure
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.folders import captioned, from_top, look_below, path_column
 from tokenfocus_ray.datasets.footers import File, digest, footer, look_at, unreadable
 from tokenfocus_ray.datasets.manifest import CONVENTIONS, Columns, find_columns
 from tokenfocus_ray.datasets.names import counted, ending, is_image
+from tokenfocus_ray.datasets.role_types import ambiguous_columns, check_types, roles_by_type
+from tokenfocus_ray.datasets.role_values import check_first_rows
 from tokenfocus_ray.datasets.tars import SAMPLE_RULES, TAR_COLUMNS, tar_schema
 from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Source, Unit
@@ -221,10 +222,10 @@ def _of_parquet(
     files: Sequence[File], mapping: Mapping[str, str], where: str, encoding: str | None
 ) -> Source:
     footers, schema, fingerprint = look_at(files)
-    columns = by_type(find_columns(schema.names, mapping, where), schema, mapping)
+    columns = roles_by_type(find_columns(schema.names, mapping, where), schema, mapping)
     for file, own in zip(files, footers, strict=True):
         name = where if file.data is not None else public(file.uri)
-        check_file(own.schema.to_arrow_schema(), schema, columns, name, own.num_rows)
+        check_types(own.schema.to_arrow_schema(), schema, columns, name, own.num_rows)
     _check_first(files, footers, columns, where, encoding)
     units: list[Unit] = []
     for file, own in zip(files, footers, strict=True):
@@ -246,12 +247,12 @@ def _check_first(
 ) -> None:
     """Looks at the first rows of columns whose type does not tell whether they can be asked."""
     for file, own in zip(files, footers, strict=True):
-        names = unsure(own.schema.to_arrow_schema(), columns)
+        names = ambiguous_columns(own.schema.to_arrow_schema(), columns)
         if own.num_rows and names and file.data is None:
             store = Store.of(file.uri)
             with pq.ParquetFile(store.root, filesystem=store.filesystem) as parquet:
                 batch = next(parquet.iter_batches(_FIRST_ROWS, columns=names))
-            check_first(pa.Table.from_batches([batch]), columns, where, encoding)
+            check_first_rows(pa.Table.from_batches([batch]), columns, where, encoding)
             return
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from tokenfocus_ray.backbones.images import ImageSpec
-from tokenfocus_ray.datasets.asked import as_asked
 from tokenfocus_ray.datasets.manifest import Columns
+from tokenfocus_ray.datasets.role_values import valid_values
 from tokenfocus_ray.errors import ImageDecodeError, RowError
 from tokenfocus_ray.schema import sample_id
 from tokenfocus_ray.scoring.fetch import fetch
@@ -60,7 +60,7 @@ class PrepareStage:
             columns that are added. What is asked is text now.
         """
         c = self.columns
-        table = as_asked(table, c, self.encoding)
+        table = valid_values(table, c, self.encoding)
         used = [n for n in (c.image, c.image_uri, c.prompt, c.sample_id) if n]
         rows = table.select([*dict.fromkeys(used), ERROR_CODE, ERROR_MESSAGE]).to_pylist()
         images = [self._images(row) for row in rows]
@@ -80,7 +80,7 @@ class PrepareStage:
         c = self.columns
         given = row[c.sample_id] if c.sample_id else None
         if given not in (None, ""):
-            return str(given)  # a whole number or a text, see as_asked
+            return str(given)  # a whole number or a text, see valid_values
         uri, value = (row[name] if name else None for name in (c.image_uri, c.image))
         reference = text_of(uri) or image_reference(value) or b""
         return sample_id(reference, text_of(row[c.prompt]) or "")

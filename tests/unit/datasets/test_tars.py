@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from tokenfocus_ray.datasets import tars
+from tokenfocus_ray.datasets import tar_samples
 from tokenfocus_ray.datasets.names import IMAGE_ENDINGS
 from tokenfocus_ray.datasets.tars import PASSED_OVER, read_tar, tar_schema
 from tokenfocus_ray.schema import ERROR_CODES
@@ -124,8 +124,8 @@ def test_a_sparse_file_that_claims_40_gb_is_an_error_of_its_row(tmp_path: Path) 
 def test_a_file_beyond_the_limit_is_gone_past(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(tars, "MAX_IMAGE_BYTES", 1000)
-    monkeypatch.setattr(tars, "MAX_TEXT_BYTES", 1000)
+    monkeypatch.setattr(tar_samples, "MAX_IMAGE_BYTES", 1000)
+    monkeypatch.setattr(tar_samples, "MAX_TEXT_BYTES", 1000)
     big = member(name, b"x" * 1001) + member("a.npy", b"x" * 5000)
     rows = read(tmp_path, big + member("y.png", b"x" * 1000) + whole("z") + END)
     assert seen(rows, "key", ERROR_CODE, ERROR_MESSAGE) == [

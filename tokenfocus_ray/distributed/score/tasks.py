@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from tokenfocus_ray.datasets.asked import as_asked
 from tokenfocus_ray.datasets.manifest import Columns
+from tokenfocus_ray.datasets.role_values import valid_values
 from tokenfocus_ray.datasets.tars import PASSED_OVER
 from tokenfocus_ray.datasets.units import Source, Unit, read_unit
 from tokenfocus_ray.distributed.lease import Lease
@@ -148,7 +148,7 @@ class PreparePieces:
         started = time.perf_counter()
         prepare = replace(self.prepare, base=head["base"])
         # of the whole piece, whose rows may go on one by one and must stay of one type
-        table = as_asked(table, prepare.columns, prepare.encoding)
+        table = valid_values(table, prepare.columns, prepare.encoding)
         table = self.guard(head, table, functools.partial(_prepared, prepare), prepare.unread)
         return head | {"prepare_s": time.perf_counter() - started}, table
 

@@ -12,8 +12,8 @@ import ray
 import ray.data
 
 from tokenfocus_ray.backbones.images import ImageSpec
-from tokenfocus_ray.datasets.asked import as_asked
 from tokenfocus_ray.datasets.manifest import Columns
+from tokenfocus_ray.datasets.role_values import valid_values
 from tokenfocus_ray.datasets.units import Source, Unit, read_unit
 from tokenfocus_ray.distributed.layout import INPUT
 from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
@@ -144,7 +144,7 @@ class LookAtUnits:
 
     def _numbered(self, part: pa.Table, row: int) -> pa.Table:
         columns, n_rows = self.source.columns, part.num_rows
-        part = as_asked(part, columns, self.source.encoding)
+        part = valid_values(part, columns, self.source.encoding)
         uris: Any = part[columns.image_uri] if columns.image_uri else pa.nulls(n_rows)
         rows = pa.array(range(row, row + n_rows), pa.int64())
         errors: list[Any] = [part[name] for name in (ERROR_CODE, ERROR_MESSAGE)]

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from tokenfocus_ray.config import TrainConfig
-from tokenfocus_ray.datasets.asked import as_asked
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.datasets.names import counted
+from tokenfocus_ray.datasets.role_values import valid_values
 from tokenfocus_ray.datasets.sources import plan_source
 from tokenfocus_ray.datasets.tars import PASSED_OVER
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Source, Unit, read_unit
@@ -109,7 +109,7 @@ def read_manifest(
     if _of_tars(source):
         whole = _with_labels(whole)
     starts = tuple(accumulate((table.num_rows for table in tables), initial=0))
-    return Manifest(source, as_asked(whole, source.columns, config.encoding), starts)
+    return Manifest(source, valid_values(whole, source.columns, config.encoding), starts)
 
 
 def _of_tars(source: Source) -> bool:

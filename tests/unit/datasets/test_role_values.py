@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tokenfocus_ray.datasets.asked import as_asked, by_type
 from tokenfocus_ray.datasets.manifest import find_columns, passthrough
+from tokenfocus_ray.datasets.role_types import roles_by_type
+from tokenfocus_ray.datasets.role_values import valid_values
 from tokenfocus_ray.datasets.sources import plan_source
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store
@@ -28,7 +29,7 @@ def broken(*values: bytes) -> pa.Array[Any]:
 
 def asked(encoding: str | None = None, **columns: Any) -> pa.Table:
     table = pa.table({"image_uri": ["x"] * len(next(iter(columns.values()))), **columns})
-    return as_asked(table, find_columns(table.column_names, {}, "m"), encoding)
+    return valid_values(table, find_columns(table.column_names, {}, "m"), encoding)
 
 
 def planned(tmp_path: Path, **columns: Any) -> str:
@@ -256,11 +257,11 @@ def test_an_image_column_of_paths_travels_on(kind: Any) -> None:
     """Rows cannot be told apart without it; bytes stay behind."""
     names = ["prompt", "image", "url"]
     schema = pa.schema([("prompt", pa.string()), ("image", kind), ("url", pa.string())])
-    found = by_type(find_columns(names, {}, "m"), schema, {})
+    found = roles_by_type(find_columns(names, {}, "m"), schema, {})
     assert (found.image, found.image_uri) == (None, "image")
     assert list(passthrough(names, found)) == names
     bytes_ = schema.set(1, pa.field("image", pa.binary()))
-    found = by_type(find_columns(names, {}, "m"), bytes_, {})
+    found = roles_by_type(find_columns(names, {}, "m"), bytes_, {})
     assert list(passthrough(names, found)) == ["prompt", "url"]
 
 
