@@ -13,7 +13,7 @@ from tokenfocus_ray.ensemble.inputs import ScoreColumns
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation import EvaluationReport, compare, evaluate_tables, read_labels
 from tokenfocus_ray.schema import ENSEMBLE_COLUMNS
-from tokenfocus_ray.tables.features import MEAN_ELEMENT, TOTAL
+from tokenfocus_ray.tables.features import MEAN_ELEMENT, TOTAL, of_several
 from tokenfocus_ray.tables.members import ScoreTableInfo, member_tables
 
 BACKBONES = tuple(BUILT_IN)
@@ -30,14 +30,14 @@ TRAINING: dict[str, Any] = {
 def measure_demo(zero_shot: str, scores: str, labels: str) -> dict[str, Any]:
     """Base models, members, bag means and the ensemble, and how far it is ahead of a member."""
     truth, base, table = (pq.read_table(path) for path in (labels, zero_shot, scores))
-    bags = ScoreTableInfo.of(table.schema, scores).bags
+    info = ScoreTableInfo.of(table.schema, scores)
     members = member_tables(table)
     metrics: dict[str, Any] = {}
-    for name in bags:
-        own = {m: t for m, t in members.items() if m.startswith(f"{name}/")}
+    for one in info.backbones:
+        name = one.name
         metrics[name] = {
-            "zero_shot": _figures(member_tables(base)[f"{name}/base"], truth),
-            "members": {m.partition("/")[2]: _figures(t, truth) for m, t in own.items()},
+            "zero_shot": _figures(member_tables(base)[of_several(name, "base")], truth),
+            "members": {m: _figures(members[of_several(name, m)], truth) for m in one.members},
             "bag_mean": _figures(_of_bag(table, name, TOTAL), truth),
             "bag_mean_of_elements": _figures(_of_bag(table, name, MEAN_ELEMENT), truth),
         }
@@ -50,9 +50,13 @@ def measure_demo(zero_shot: str, scores: str, labels: str) -> dict[str, Any]:
         found = compare(mine, theirs, labels_N, table["prompt_id"].to_numpy())
         return {"name": name, **found.to_dict()}
 
-    every = {f"{b}/{m}": one["srcc"] for b in bags for m, one in metrics[b]["members"].items()}
+    every = {
+        of_several(name, m): own["srcc"]
+        for name in metrics
+        for m, own in metrics[name]["members"].items()
+    }
     best = max(every, key=lambda name: every[name] or 0.0)
-    bag = max(bags, key=lambda name: metrics[name]["bag_mean_of_elements"]["srcc"] or 0.0)
+    bag = max(info.bags, key=lambda name: metrics[name]["bag_mean_of_elements"]["srcc"] or 0.0)
     return metrics | {
         "ensemble": _figures(table, truth),
         "ahead_of": {

@@ -14,6 +14,15 @@ from tokenfocus_ray.schema import backbone_label
 TOTAL, ELEMENT, MEAN_ELEMENT = "m_", "e_", "elements_"
 
 
+def of_several(backbone: str, member: str) -> str:
+    """Name of a member where several backbones scored.
+
+    >>> of_several("qwen", "m0")
+    'qwen/m0'
+    """
+    return f"{backbone}/{member}"
+
+
 def feature_names(members: Mapping[str, Sequence[str]]) -> set[str]:
     """Every column that a scoring job's output has to stack.
 
@@ -25,5 +34,5 @@ def feature_names(members: Mapping[str, Sequence[str]]) -> set[str]:
     """
     names = [backbone_label(n) for n in members] if len(members) == 1 else list(members)
     for name, own in members.items():
-        names += list(own) if len(members) == 1 else [f"{name}/{member}" for member in own]
+        names += list(own) if len(members) == 1 else [of_several(name, member) for member in own]
     return {f"{prefix}{name}" for prefix in (TOTAL, ELEMENT, MEAN_ELEMENT) for name in names}

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenfocus_ray.errors import ManifestError, shown
 from tokenfocus_ray.parsing import problems
 from tokenfocus_ray.schema import ENSEMBLE_COLUMNS
+from tokenfocus_ray.tables.features import of_several
 from tokenfocus_ray.tables.older_keys import from_older_keys, is_older_key, to_older_keys
 
 #: The key, and which form its JSON has; a later one is refused.
@@ -145,7 +146,7 @@ class ScoreTableInfo(_Stored):
         """
         several = len(self.backbones) > 1
         return tuple(
-            f"{one.name}/{name}" if several else name
+            of_several(one.name, name) if several else name
             for one in self.backbones
             for name in one.members
         )
