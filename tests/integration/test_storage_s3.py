@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 
 from tests.support.races import Race, races  # noqa: F401
 from tests.support.s3 import S3Server, free_ports
-from tokenfocus_ray.datasets.footers import File
+from tokenfocus_ray.datasets.files import File
 from tokenfocus_ray.datasets.watch import stamps
 from tokenfocus_ray.distributed.layout import LEASE
 from tokenfocus_ray.distributed.lease import hold

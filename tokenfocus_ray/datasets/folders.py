@@ -56,7 +56,7 @@ class Found:
         return f"{len(self.names):,} {kind}{'s' if len(self.names) > 1 else ''}"
 
 
-def look_below(folder: Store) -> Found:
+def find_input(folder: Store) -> Found:
     """Finds the input, the first that is there: tar shards, captioned images, Parquet, text.
 
     Args:

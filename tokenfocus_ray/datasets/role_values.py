@@ -33,7 +33,8 @@ def check_first_rows(table: pa.Table, columns: Columns, where: str, encoding: st
     """Refuses what no row, or not the first rows, can be asked about.
 
     Args:
-        table: The first rows of the columns that :func:`ambiguous_columns` names.
+        table: The first rows of the columns that
+            :func:`~tokenfocus_ray.datasets.role_types.ambiguous_columns` names.
         columns: Which column is what.
         where: The manifest, for messages.
         encoding: Of bytes; None: UTF-8.
@@ -65,7 +66,8 @@ def valid_values(table: pa.Table, columns: Columns, encoding: str | None = None)
     are. Columns of equal types become columns of equal types, whatever is in them.
 
     Args:
-        table: Of types that :func:`check_types` let pass; it may lack columns.
+        table: Of types that :func:`~tokenfocus_ray.datasets.role_types.check_types` let pass; it
+            may lack columns.
         columns: Which column is what.
         encoding: Of bytes; None: UTF-8.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tokenfocus_ray.datasets.footers import look_at
+from tokenfocus_ray.datasets.footers import read_footers
 from tokenfocus_ray.datasets.sources import files_of
 from tokenfocus_ray.datasets.text_tables import read_small
 from tokenfocus_ray.datasets.units import Unit, read_unit
@@ -52,7 +52,7 @@ class RowTable:
         files = files_of(uri, None, None, keep)
         if any(not file.uri.lower().endswith(".parquet") for file in files):
             raise ManifestError(f"{public(uri)}: tar shards are no table of scores; score them")
-        footers, schema, fingerprint = look_at(files)
+        footers, schema, fingerprint = read_footers(files)
         each = [own.schema.to_arrow_schema() for own in footers]
         members = [_members(own, public(f.uri)) for f, own in zip(files, each, strict=True)]
         for file, own in zip(files, members, strict=True):
@@ -65,7 +65,7 @@ class RowTable:
             (file.uri, tuple(own.row_group(g).num_rows for g in range(own.num_row_groups)))
             for file, own in zip(files, footers, strict=True)
         ]
-        inputs = {f.uri.rpartition("/")[2]: f.data for f in files if f.data is not None}
+        inputs = {f.name: f.data for f in files if f.data is not None}
         schema = schema.with_metadata(each[0].metadata or {})
         return cls(public(uri), schema, tuple(groups), fingerprint, inputs)
 

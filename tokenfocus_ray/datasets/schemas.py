@@ -10,11 +10,12 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tokenfocus_ray.datasets.files import File, unreadable
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store, public
 
@@ -23,17 +24,7 @@ _THREADS = 16
 _EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
 
 
-class _File(Protocol):
-    """See :class:`~tokenfocus_ray.datasets.footers.File`."""
-
-    @property
-    def uri(self) -> str: ...
-
-    @property
-    def data(self) -> bytes | None: ...
-
-
-def unified(files: Sequence[_File], footers: Sequence[pq.FileMetaData]) -> pa.Schema:
+def unified(files: Sequence[File], footers: Sequence[pq.FileMetaData]) -> pa.Schema:
     """The schema that holds all columns of all files.
 
     Args:
@@ -45,7 +36,7 @@ def unified(files: Sequence[_File], footers: Sequence[pq.FileMetaData]) -> pa.Sc
     """
     schemas = [own.schema.to_arrow_schema().remove_metadata() for own in footers]
     fields: dict[str, pa.Field[Any]] = {}
-    first: dict[str, _File] = {}
+    first: dict[str, File] = {}
     for file, schema in zip(files, schemas, strict=True):
         if twice := [name for name, n in Counter(schema.names).items() if n > 1]:
             raise ManifestError(
@@ -69,7 +60,7 @@ def unified(files: Sequence[_File], footers: Sequence[pq.FileMetaData]) -> pa.Sc
     return wide
 
 
-def _wider(known: pa.Field[Any], own: pa.Field[Any], first: _File, file: _File) -> pa.Field[Any]:
+def _wider(known: pa.Field[Any], own: pa.Field[Any], first: File, file: File) -> pa.Field[Any]:
     kinds = [known, own]
     if not all(pa.types.is_dictionary(f.type) for f in kinds):
         kinds = [f.with_type(_plain(f.type)) for f in kinds]
@@ -91,7 +82,7 @@ def _plain(kind: Any) -> Any:
     return pa.large_binary() if pa.types.is_binary_view(kind) else kind
 
 
-def _check_cast(file: _File, footer: pq.FileMetaData, field: pa.Field[Any], wide: Any) -> None:
+def _check_cast(file: File, footer: pq.FileMetaData, field: pa.Field[Any], wide: Any) -> None:
     """Casts a column as workers will, where its type does not tell that every value fits."""
     if _is_family(field.type, wide) or _is_exact(footer, field.name, wide):
         return
@@ -109,8 +100,7 @@ def _check_cast(file: _File, footer: pq.FileMetaData, field: pa.Field[Any], wide
             f"have as {wide}: {error}; cast one of them, or take the files one after another"
         ) from None
     except OSError as error:
-        cause, remedy = store.explain(error)
-        raise ManifestError(f"{public(file.uri)!r} cannot be read: {cause}; {remedy}") from error
+        raise unreadable(store, error) from error
 
 
 def _is_family(kind: Any, wide: Any) -> bool:

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
-from tokenfocus_ray.datasets.folders import captioned, from_top, look_below, path_column
-from tokenfocus_ray.datasets.footers import File, digest, footer, look_at, unreadable
+from tokenfocus_ray.datasets.files import File, unreadable
+from tokenfocus_ray.datasets.folders import captioned, find_input, from_top, path_column
+from tokenfocus_ray.datasets.footers import digest, read_footer, read_footers
 from tokenfocus_ray.datasets.manifest import CONVENTIONS, Columns, find_columns
 from tokenfocus_ray.datasets.names import counted, ending, is_image
 from tokenfocus_ray.datasets.role_types import ambiguous_columns, check_types, roles_by_type
@@ -144,7 +145,7 @@ def _files_below(
     say: Say,
 ) -> list[File]:
     """What a folder holds, the first that is there: tar shards, captioned images, Parquet, text."""
-    found = look_below(folder)
+    found = find_input(folder)
     base = images or folder.absolute
     names = found.names
     several = found.form == "tables" and ending(names[0]) != "parquet" and len(names) > 1
@@ -162,7 +163,7 @@ def _files_below(
         moved = found.form == "metadata" and "/" in name and images is None
         if ending(name) in ("csv", "tsv", "jsonl"):
             table = _read_text(store, mapping, text)
-        elif moved and path_column(footer(file).schema.to_arrow_schema().names, mapping):
+        elif moved and path_column(read_footer(file).schema.to_arrow_schema().names, mapping):
             table = pq.read_table(store.root, filesystem=store.filesystem, partitioning=None)
         else:
             files.append(file)
@@ -213,7 +214,7 @@ def _of_tars(files: Sequence[File], mapping: Mapping[str, str], where: str) -> S
         "files": len(files),
         "sample_rules": SAMPLE_RULES,
         **stamps(files),
-        "content": digest((f.uri.rpartition("/")[2], f.size) for f in files),
+        "content": digest((f.name, f.size) for f in files),
     }
     return Source(where, find_columns(schema.names, mapping, where), schema, units, fingerprint)
 
@@ -221,7 +222,7 @@ def _of_tars(files: Sequence[File], mapping: Mapping[str, str], where: str) -> S
 def _of_parquet(
     files: Sequence[File], mapping: Mapping[str, str], where: str, encoding: str | None
 ) -> Source:
-    footers, schema, fingerprint = look_at(files)
+    footers, schema, fingerprint = read_footers(files)
     columns = roles_by_type(find_columns(schema.names, mapping, where), schema, mapping)
     for file, own in zip(files, footers, strict=True):
         name = where if file.data is not None else public(file.uri)
@@ -234,7 +235,7 @@ def _of_parquet(
             units.append(Unit(len(units), file.uri, groups, start, n_rows, file.base))
     if not units:
         raise ManifestError(f"manifest {where!r} has no rows")
-    inputs = {f.uri.rpartition("/")[2]: f.data for f in files if f.data is not None}
+    inputs = {f.name: f.data for f in files if f.data is not None}
     return Source(where, columns, schema, tuple(units), fingerprint, inputs, encoding=encoding)
 
 

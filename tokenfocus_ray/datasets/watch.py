@@ -7,13 +7,9 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
-from tokenfocus_ray.errors import ManifestError
-from tokenfocus_ray.storage import Store, public
-
-if TYPE_CHECKING:
-    from tokenfocus_ray.datasets.footers import File
+from tokenfocus_ray.datasets.files import File, unreadable
+from tokenfocus_ray.storage import Store
 
 #: Local files of at most so many bytes together are read whole: a copy has other times.
 HASHED_BYTES = 256 * 2**20
@@ -42,7 +38,7 @@ def stamps(files: Sequence[File]) -> dict[str, str]:
         digest = hashlib.sha256()
         for file, (its_kind, stamp) in zip(files, each, strict=True):
             if its_kind == kind:
-                name = file.uri.rpartition("/")[2].encode("utf-8", "surrogateescape")
+                name = file.name.encode("utf-8", "surrogateescape")
                 digest.update(name + b"\0" + stamp + b"\0")
         found[kind] = digest.hexdigest()[:16]
     return found
@@ -60,5 +56,4 @@ def _stamp(are_small: bool, file: File) -> tuple[str, bytes]:
         with open(store.root, "rb") as near:
             return "bytes", hashlib.file_digest(near, "sha256").digest()
     except OSError as error:
-        cause, remedy = store.explain(error)
-        raise ManifestError(f"{public(store.uri)!r} cannot be read: {cause}; {remedy}") from error
+        raise unreadable(store, error) from error

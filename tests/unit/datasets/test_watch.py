@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.datasets.test_sources import plan, write_tar
 from tokenfocus_ray.datasets import watch
-from tokenfocus_ray.datasets.footers import File
+from tokenfocus_ray.datasets.files import File
 from tokenfocus_ray.datasets.row_table import RowTable
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store
