@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+#: What training does before it begins: nothing of it is kept.
+LOOKING = "looking at the images"
 #: Seconds that are too few to tell a rate from: what is done comes in by chance.
 LEAST_SECONDS = 1.0
 
@@ -87,3 +91,41 @@ Watch: TypeAlias = Callable[[Progress], None]
 
 def unwatched(progress: Progress) -> None:
     """Shows nothing."""
+
+
+class Pace:
+    """What is done, by code, and how fast it gets done.
+
+    Args:
+        workers: How many are at work: each gets ready, and then hands in its first piece.
+
+    Attributes:
+        codes: How much is done, by code.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        self.codes: Counter[str] = Counter()
+        self._workers = workers
+        self._times: list[tuple[float, int]] = []  # of the first pieces, a worker each
+        self._last = (0.0, 0)
+
+    def count(self, codes: Mapping[str, int]) -> None:
+        """Adds a piece that was done just now."""
+        self.codes.update(codes)
+        self._last = (time.monotonic(), self.codes.total())
+        if len(self._times) < self._workers:
+            self._times.append(self._last)
+
+    def rate(self) -> float | None:
+        """Things a second from the first piece on."""
+        return self._since(self._times[0], 0.0) if self._times else None
+
+    def steady(self) -> float | None:
+        """Things a second from when all workers have come to work; None until that can be told."""
+        if len(self._times) < self._workers:
+            return None
+        return self._since(self._times[-1], LEAST_SECONDS)
+
+    def _since(self, start: tuple[float, int], least: float) -> float | None:
+        seconds, rows = self._last[0] - start[0], self._last[1] - start[1]
+        return rows / seconds if rows > 0 and seconds > least else None

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tokenfocus_ray.cli.evaluate import evaluate_and_print
+from tokenfocus_ray.cli.options import Quiet, Verbose
 from tokenfocus_ray.cli.stack import fit_and_print
+from tokenfocus_ray.cli.terminal import Terminal
 from tokenfocus_ray.cli.train import train_and_print
 
 if TYPE_CHECKING:
@@ -21,8 +24,23 @@ def demo(
     out: Annotated[str, typer.Option(help="Folder for everything that the demo makes.")],
     samples: Annotated[int, typer.Option(help="Images of the benchmark.")] = 960,
     seed: Annotated[int, typer.Option(help="Seed of the benchmark.")] = 0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Make the benchmark, score its test split with both built-in backbones, evaluate."""
+    with Terminal(out, quiet=quiet, verbose=verbose) as terminal:
+        run_demo(Path(out), samples, seed, terminal)
+
+
+def run_demo(folder: Path, samples: int, seed: int, terminal: Terminal) -> None:
+    """Everything, with what comes of it.
+
+    Args:
+        folder: For all that is made.
+        samples: Images of the benchmark.
+        seed: Of the benchmark.
+        terminal: Where the progress is shown.
+    """
     from rich.console import Console
 
     from tokenfocus_ray import (
@@ -38,31 +56,36 @@ def demo(
     from tokenfocus_ray.demo import BACKBONES, BAGS, TRAINING, measure_demo
 
     console = Console()
-    folder = Path(out)
     console.rule("1. Benchmark: synthetic scenes with exact ground truth")
     counts = write_benchmark(str(folder / "benchmark"), samples, seed)
     console.print(f"{counts['train']} train and {counts['test']} test images in {folder}/benchmark")
     train, test = (str(folder / "benchmark" / f"{s}.parquet") for s in ("train", "test"))
     bundle, scores = str(folder / "ensemble"), str(folder / "scores" / "ensemble")
     values = {"data": train, "test": test, "backbones": list(BACKBONES), **TRAINING}
-    with ray_session():
+    shown: dict[str, Any] = {"say": terminal.say, "progress": terminal.watch}
+    with ExitStack() as session:
+        with terminal.showing("starting Ray", ray=False):
+            session.enter_context(ray_session(verbose=terminal.verbose))
         console.rule("2. Base models, as they are: score the test split")
         zero_shot = str(folder / "scores" / "zero-shot")
         bases = {name: ScoringConfig(backbone=name) for name in BACKBONES}
-        console.print(score_manifest(test, zero_shot, bases, overwrite=True).line())
+        with terminal.showing("starting"):
+            done = score_manifest(test, zero_shot, bases, overwrite=True, **shown)
+        console.print(done.line())
         console.rule(f"3. Fine-tune {len(BACKBONES)} backbones x {BAGS} bags on Ray Train")
         training = str(folder / "training")
         try:
-            train_and_print(TrainConfig.parse(values, "demo"), training)
+            train_and_print(TrainConfig.parse(values, "demo"), training, terminal)
         except ConfigError:  # an earlier demo trained on other samples
             shutil.rmtree(folder / "training")
-            train_and_print(TrainConfig.parse(values, "demo"), training)
+            train_and_print(TrainConfig.parse(values, "demo"), training, terminal)
         console.rule("4. Stack: learn from out-of-fold predictions how to merge the bags")
-        fit_and_print([training], None, config=StackConfig(seeds=1), out=bundle)
+        fit_and_print([training], None, config=StackConfig(seeds=1), out=bundle, terminal=terminal)
         console.rule("5. Score the test split with the ensemble, and judge it")
         ensemble = Ensemble.load(bundle)
         configs = ensemble.scoring_configs()
-        done = score_manifest(test, scores, configs, ensemble=ensemble, overwrite=True)
+        with terminal.showing("starting"):
+            done = score_manifest(test, scores, configs, ensemble=ensemble, overwrite=True, **shown)
         console.print(done.line())
     evaluate_and_print(scores, test, plots=str(folder / "plots"))
     metrics = measure_demo(zero_shot, scores, test)
@@ -72,8 +95,9 @@ def demo(
     _print(console, metrics)
     console.print(
         f"scores:   {scores}\nensemble: {bundle}\nmembers:  {folder}/training/members/*/adapter "
-        f"(peft)\nplots:    {folder}/plots\nmetrics:  {path}"
+        f"(peft)\nplots:    {folder}/plots"
     )
+    terminal.last(f"metrics:  {path}")
 
 
 def _print(console: Console, metrics: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -21,10 +22,21 @@ from tokenfocus_ray.errors import TokenFocusError
 #: Seconds in which a stopped command shuts down. What sent the signal kills after 30 by default.
 STOP_SECONDS = 20.0
 _AGAIN = "launch the same command again to go on"
+_told: list[Callable[[], None]] = []
 
 
 class Stopped(BaseException):
     """A signal asked the process to end. No ``Exception``: nobody's to handle but :func:`run`'s."""
+
+
+@contextmanager
+def when_stopping(tell: Callable[[], None]) -> Iterator[None]:
+    """Has something called as soon as a signal asks the command in the block to end."""
+    _told.append(tell)
+    try:
+        yield
+    finally:
+        _told.remove(tell)
 
 
 def run(command: Callable[[], Any], *, goes_on: bool) -> int:
@@ -90,16 +102,19 @@ class _Signals:
         self._timer = threading.Timer(STOP_SECONDS, os._exit, (128 + number,))
         self._timer.daemon = True
         self._timer.start()
+        for tell in _told:
+            tell()
         raise Stopped
 
 
 def _failed(error: Exception, goes_on: bool) -> int:
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     if isinstance(error, TokenFocusError):
-        return _say(f"error: {error}", 2)
+        return _say(f"error: {error}{notes}", 2)
     from tokenfocus_ray.distributed.ray_errors import user_error_in
 
     if (own := user_error_in(error)) is not None:
-        return _say(f"error: {own}", 2)
+        return _say(f"error: {own}{notes}", 2)
     traceback.print_exception(error)
     again = f"; what is written is kept: {_AGAIN}" if goes_on else ""
     return _say(

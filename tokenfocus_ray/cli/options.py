@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from typer.core import TyperCommand
 
 from tokenfocus_ray.errors import ConfigError
@@ -16,6 +17,9 @@ _PATHS = (
     "manifest", "scores", "out", "images", "config", "ensemble", "labels", "table", "against",
     "plots", "json",
 )  # fmt: skip
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the last line and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print Ray's own lines too.")]
 
 
 class Command(TyperCommand):

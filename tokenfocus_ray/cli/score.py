@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tokenfocus_ray.cli.options import pairs
+from tokenfocus_ray.cli.options import Quiet, Verbose, pairs
+from tokenfocus_ray.cli.terminal import Terminal
 
 
 def score(
@@ -67,6 +68,8 @@ def score(
         bool,
         typer.Option("--retry-unscored", help="Score rows again that a store did not hand out."),
     ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Score every row of a manifest on Ray Data; one row out for each row in."""
     from tokenfocus_ray import Ensemble, load_score_config, score_manifest
@@ -76,22 +79,25 @@ def score(
         given["adapters"] = pairs(adapter, "--adapter")
     given = {name: value for name, value in given.items() if value is not None}
     pace = {} if workers is None else {"workers": workers}
-    bundle = None if ensemble is None else Ensemble.load(ensemble)
-    brought = None if bundle is None else bundle.scoring_configs()
-    scoring, job = load_score_config(config, given, brought, **pace)
-    summary = score_manifest(
-        manifest,
-        out,
-        scoring,
-        images=images,
-        images_only=images_only,
-        mapping=pairs(map_ or [], "--map"),
-        encoding=encoding,
-        quotes=not no_quotes,
-        job=job,
-        ensemble=bundle,
-        overwrite=overwrite,
-        retry_unscored=retry_unscored,
-        say=typer.echo,
-    )
-    typer.echo(summary.line())
+    with Terminal(out, quiet=quiet, verbose=verbose) as terminal:
+        with terminal.showing("starting"):
+            bundle = None if ensemble is None else Ensemble.load(ensemble)
+            brought = None if bundle is None else bundle.scoring_configs()
+            scoring, job = load_score_config(config, given, brought, **pace)
+            summary = score_manifest(
+                manifest,
+                out,
+                scoring,
+                images=images,
+                images_only=images_only,
+                mapping=pairs(map_ or [], "--map"),
+                encoding=encoding,
+                quotes=not no_quotes,
+                job=job,
+                ensemble=bundle,
+                overwrite=overwrite,
+                retry_unscored=retry_unscored,
+                say=terminal.say,
+                progress=terminal.watch,
+            )
+        terminal.last(summary.line())

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokenfocus_ray.cli.options import Quiet, Verbose
+from tokenfocus_ray.cli.terminal import Terminal
+
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import TaskID
 
     from tokenfocus_ray import StackConfig
     from tokenfocus_ray.ensemble.judge import StackReport
-    from tokenfocus_ray.progress import Progress
 
 
 def stack(
@@ -56,6 +57,8 @@ def stack(
     coverage: Annotated[float, typer.Option(help="Share of labels in the intervals.")] = 0.9,
     folds: Annotated[int, typer.Option(min=2, help="Outer folds of whole groups.")] = 5,
     seeds: Annotated[int, typer.Option(min=1, help="Rounds of outer folds.")] = 5,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Stack columns of scores to one that follows human labels, and say how well it does."""
     from tokenfocus_ray import StackConfig
@@ -65,10 +68,11 @@ def stack(
          "folds": folds, "seeds": seeds},
         "options",
     )  # fmt: skip
-    fit_and_print(
-        scores or [], labels, table, target=target, features=features or [], group=group,
-        encoding=encoding, config=config, out=out, json=json,
-    )  # fmt: skip
+    with Terminal(quiet=quiet, verbose=verbose) as terminal:
+        fit_and_print(
+            scores or [], labels, table, target=target, features=features or [], group=group,
+            encoding=encoding, config=config, out=out, json=json, terminal=terminal,
+        )  # fmt: skip
 
 
 def fit_and_print(
@@ -79,9 +83,10 @@ def fit_and_print(
     config: StackConfig,
     out: str | None,
     json: str | None = None,
+    terminal: Terminal | None = None,
     **given: Any,
 ) -> None:
-    """Fits an ensemble with a bar of progress, prints how good it is, and writes it.
+    """Fits an ensemble, shows the progress, prints how good it is, and writes it.
 
     Args:
         scores: See :func:`~tokenfocus_ray.ensemble.fit.fit_ensemble`.
@@ -90,22 +95,18 @@ def fit_and_print(
         config: Likewise.
         out: Folder of the bundle; None writes none.
         json: Where the reports go as JSON; None for nowhere.
+        terminal: Where the progress is shown; None: nowhere.
         **given: More of its arguments.
     """
     from rich.console import Console
-    from rich.progress import Progress as Bar
 
     from tokenfocus_ray import fit_ensemble
 
-    with Bar(transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def watch(progress: Progress) -> None:
-            if progress.part not in tasks:
-                tasks[progress.part] = bar.add_task(f"{progress.part}: folds", total=None)
-            bar.update(tasks[progress.part], completed=progress.done, total=progress.total)
-
-        fitted = fit_ensemble(scores, labels, table, config=config, progress=watch, **given)
+    terminal = terminal or Terminal(plain=True)
+    with terminal.showing("reading scores and labels", ray=False):
+        fitted = fit_ensemble(
+            scores, labels, table, config=config, progress=terminal.watch, **given
+        )
     console = Console()
     print_report(console, fitted.total, "rows")
     if fitted.elements is not None:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokenfocus_ray.cli.options import Quiet, Verbose
+from tokenfocus_ray.cli.terminal import Terminal
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,6 +24,8 @@ def train(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would run, and start nothing.")
     ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Fine-tune every backbone on every bag on Ray Train, and score out of fold."""
     from tokenfocus_ray import TrainConfig
@@ -28,8 +33,9 @@ def train(
     parsed = TrainConfig.load(config)
     if plan:
         print_plan(parsed)
-    else:
-        train_and_print(parsed, out)
+        return
+    with Terminal(out, quiet=quiet, verbose=verbose) as terminal:
+        train_and_print(parsed, out, terminal)
 
 
 def print_plan(config: TrainConfig) -> None:
@@ -67,16 +73,25 @@ def print_plan(config: TrainConfig) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def train_and_print(config: TrainConfig, out: str) -> TrainSummary:
-    """Trains, with lines of progress, and prints the summary."""
+def train_and_print(
+    config: TrainConfig, out: str, terminal: Terminal | None = None
+) -> TrainSummary:
+    """Trains, shows the progress, and prints the summary.
+
+    Args:
+        config: See :func:`~tokenfocus_ray.distributed.train.job.train_members`.
+        out: Likewise.
+        terminal: Where to; None: in lines.
+    """
     from rich.console import Console
 
     from tokenfocus_ray import train_members
 
-    console = Console()
-    summary = train_members(config, out, say=lambda line: print(line, flush=True))
-    print_members(console, summary.members)
-    print(summary.line())
+    terminal = terminal or Terminal(plain=True)
+    with terminal.showing("starting"):
+        summary = train_members(config, out, say=terminal.say, progress=terminal.watch)
+    print_members(Console(), summary.members)
+    terminal.last(summary.line())
     return summary
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,12 +28,11 @@ from tokenfocus_ray.distributed.layout import INPUT, JOB, part_name
 from tokenfocus_ray.distributed.lease import Lease
 from tokenfocus_ray.distributed.output import OutputFolder, OutputKind
 from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
-from tokenfocus_ray.distributed.score.progress import Pace
 from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.ensemble.apply import merge
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import OutputError
-from tokenfocus_ray.progress import Progress, Watch
+from tokenfocus_ray.progress import Pace, Progress, Watch
 from tokenfocus_ray.say import Say, in_lines
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.tables.parquet import check_text
@@ -197,12 +195,12 @@ def _run(make: Any, todo: Sequence[int], n_rows: int, watch: Watch) -> None:
     dataset.context.enable_progress_bars = False
     keep_exceptions(dataset)
     there = n_rows - sum(min(PART_ROWS, n_rows - part * PART_ROWS) for part in todo)
-    pace = Pace(1)
+    pace = Pace()
     batches: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     with unwrapped_errors():
         watch(_progress(pace, there, n_rows))
         for batch in batches:
-            pace.count(Counter(rows=sum(batch["rows"].to_pylist())))
+            pace.count({"rows": sum(batch["rows"].to_pylist())})
             watch(_progress(pace, there, n_rows))
 
 

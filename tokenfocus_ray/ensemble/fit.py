@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tokenfocus_ray.config import StackConfig
@@ -16,7 +15,7 @@ from tokenfocus_ray.ensemble.stack_table import read_stack_table
 from tokenfocus_ray.ensemble.stored import Broken, check_backbones
 from tokenfocus_ray.errors import ConfigError, ManifestError
 from tokenfocus_ray.evaluation.labels import read_labels, read_labels_table, scale_of
-from tokenfocus_ray.progress import Progress, Watch, unwatched
+from tokenfocus_ray.progress import Pace, Progress, Watch, unwatched
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.tables.features import ELEMENT
 from tokenfocus_ray.tables.members import ScoreTableInfo
@@ -124,14 +123,23 @@ def fit_ensemble(
         given.total, target=given.target, features=features or given.features, group=given.group,
         label_range=config.label_range, where=given.where,
     )  # fmt: skip
-    total, report = fit_calibrated(found, config, partial(_folds, progress, "total"))
+    total, report = fit_calibrated(found, config, _told(progress, "total"))
     elements, element_report, reason = _fit_elements(given, config, progress)
     ensemble = Ensemble(total, elements, given.backbones)
     return FittedEnsemble(ensemble, report, element_report, reason)
 
 
-def _folds(watch: Watch, part: str, done: int, total: int) -> None:
-    watch(Progress("stacking", done, total, "folds", part, new=done))
+def _told(watch: Watch, part: str) -> Callable[[int, int], None]:
+    """Takes how many of how many folds are done."""
+    pace = Pace()
+
+    def tell(done: int, total: int) -> None:
+        pace.count({"folds": done - pace.codes.total()})
+        rate = pace.steady()
+        eta = None if rate is None else (total - done) / rate
+        watch(Progress("stacking", done, total, "folds", part, new=done, rate=rate, eta=eta))
+
+    return tell
 
 
 def _fit_elements(
@@ -145,7 +153,7 @@ def _fit_elements(
             given.elements, target=given.target, features=[f"{ELEMENT}*"], group=given.group,
             label_range=(0.0, 1.0), where=f"{given.where}: elements", min_features=1,
         )  # fmt: skip
-        folds = partial(_folds, progress, "elements")
+        folds = _told(progress, "elements")
         return (*fit_calibrated(found, config, folds, elements=True), None)
     except ManifestError as error:
         return None, None, str(error)

@@ -15,6 +15,8 @@ import tokenfocus_ray
 from tokenfocus_ray.cli.app import app, main
 from tokenfocus_ray.config import load_score_config
 
+#: How much is shown: of commands that take their time.
+SHOWN = ("--quiet", "--verbose")
 #: Every command with all its arguments and options, so that each new one is seen here.
 COMMANDS = {
     "": ["--version"],
@@ -34,8 +36,9 @@ COMMANDS = {
         "--workers",
         "--overwrite",
         "--retry-unscored",
+        *SHOWN,
     ],
-    "train": ["--config", "--out", "--plan"],
+    "train": ["--config", "--out", "--plan", *SHOWN],
     "evaluate": [
         "SCORES",
         "--labels",
@@ -65,9 +68,10 @@ COMMANDS = {
         "--coverage",
         "--folds",
         "--seeds",
+        *SHOWN,
     ],
-    "merge": ["SCORES", "--ensemble", "--out"],
-    "demo": ["--out", "--samples", "--seed"],
+    "merge": ["SCORES", "--ensemble", "--out", *SHOWN],
+    "demo": ["--out", "--samples", "--seed", *SHOWN],
     "data": [],
     "data synthetic": ["--out", "--samples", "--seed"],
 }
@@ -241,7 +245,7 @@ def test_options_win_over_the_configuration_file(
     assert (result.exit_code, result.output) == (0, "half\ndone\n")
     (config,), job = seen.pop("config").values(), seen.pop("job")
     assert (job.workers, job.commit_rows) == (2, 9)
-    del seen["say"]
+    del seen["say"], seen["progress"]
     assert (config.backbone, config.max_visual_tokens, config.structure) == ("b", 7, False)
     assert config.adapters == {"m0": "a=b"}
     assert seen == {
@@ -284,7 +288,7 @@ def test_train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     seen: dict[str, Any] = {}
 
-    def train_members(config: Any, out: str, say: Any) -> TrainSummary:
+    def train_members(config: Any, out: str, say: Any, progress: Any) -> TrainSummary:
         seen.update(config=config, out=out)
         say("tiny-internvl-bag0: starts")
         held_out = {"srcc": 0.51234, "plcc": None, "element_accuracy": 0.75}

@@ -31,12 +31,12 @@ from tokenfocus_ray.distributed.score.ledger import Ledger
 from tokenfocus_ray.distributed.score.pieces import unit_table
 from tokenfocus_ray.distributed.score.pipeline import COMMIT_CPUS, ScorePool, piece_pipeline
 from tokenfocus_ray.distributed.score.pools import Scorer, fewest_workers, passes
-from tokenfocus_ray.distributed.score.progress import Pace, progress_of
+from tokenfocus_ray.distributed.score.progress import progress_of
 from tokenfocus_ray.distributed.score.publish import publish
 from tokenfocus_ray.distributed.score.tasks import CommitPieces, PreparePieces, ReadPieces
 from tokenfocus_ray.distributed.session import cluster_gpus
 from tokenfocus_ray.errors import JobError
-from tokenfocus_ray.progress import Watch, unwatched
+from tokenfocus_ray.progress import Pace, Watch, unwatched
 from tokenfocus_ray.say import Say
 from tokenfocus_ray.scoring.prepare import PrepareStage
 

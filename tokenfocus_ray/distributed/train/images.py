@@ -20,7 +20,7 @@ from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_err
 from tokenfocus_ray.distributed.train.manifest import Manifest
 from tokenfocus_ray.distributed.train.stream import CHUNK_ROWS, DATA_CPUS, in_chunks
 from tokenfocus_ray.errors import ImageDecodeError, ManifestError, RowError
-from tokenfocus_ray.progress import Progress, Watch
+from tokenfocus_ray.progress import LOOKING, Pace, Progress, Watch
 from tokenfocus_ray.scoring.fetch import fetch
 from tokenfocus_ray.scoring.image import decode
 from tokenfocus_ray.storage import Store, public
@@ -187,12 +187,20 @@ def look_at_images(
     dataset.context.enable_progress_bars = False
     batches: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
     seen: dict[int, dict[str, Any]] = {}
+    pace = Pace()
     with unwrapped_errors():
-        watch(Progress("looking at the images", 0, total, "images"))
+        watch(_progress(pace, total))
         for batch in batches:
             seen |= {row["row"]: row for row in batch.to_pylist()}
-            watch(Progress("looking at the images", len(seen), total, "images"))
+            pace.count({"images": batch.num_rows})
+            watch(_progress(pace, total))
     return seen
+
+
+def _progress(pace: Pace, total: int) -> Progress:
+    done, rate = pace.codes.total(), pace.steady()
+    eta = None if rate is None else (total - done) / rate
+    return Progress(LOOKING, done, total, "images", new=done, rate=rate, eta=eta)
 
 
 def _looks(manifest: Manifest, samples: pa.Table, look: Look, run: Store) -> ray.data.Dataset:

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from tests.support.clock import Clock
-from tokenfocus_ray.distributed.score.progress import Pace, progress_of
+from tokenfocus_ray.distributed.score.progress import progress_of
+from tokenfocus_ray.progress import Pace
 
 
 def test_an_eta_comes_with_the_pieces_after_the_first_of_each_worker(
