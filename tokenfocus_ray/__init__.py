@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tokenfocus_ray.ensemble.fit import FittedEnsemble, fit_ensemble
     from tokenfocus_ray.errors import ConfigError, RowError, TokenFocusError, UserError
     from tokenfocus_ray.evaluation.evaluate import Evaluation, evaluate_scores
+    from tokenfocus_ray.progress import Progress
     from tokenfocus_ray.schema import Element, ScoreRow
     from tokenfocus_ray.scoring.scorer import AlignmentScorer
 
@@ -49,6 +50,7 @@ _ROOMS = {
     "ensemble.fit": ("FittedEnsemble", "fit_ensemble"),
     "errors": ("ConfigError", "RowError", "TokenFocusError", "UserError"),
     "evaluation.evaluate": ("Evaluation", "evaluate_scores"),
+    "progress": ("Progress",),
     "schema": ("Element", "ScoreRow"),
     "scoring.scorer": ("AlignmentScorer",),
 }  # fmt: skip
@@ -64,6 +66,7 @@ __all__ = [
     "JobConfig",
     "MergeSummary",
     "PoolConfig",
+    "Progress",
     "RowError",
     "RunSummary",
     "ScoreRow",

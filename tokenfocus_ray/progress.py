@@ -129,3 +129,19 @@ class Pace:
     def _since(self, start: tuple[float, int], least: float) -> float | None:
         seconds, rows = self._last[0] - start[0], self._last[1] - start[1]
         return rows / seconds if rows > 0 and seconds > least else None
+
+    def progress(
+        self, stage: str, total: int | None, *, unit: str = "rows", part: str = "", there: int = 0
+    ) -> Progress:
+        """Where a job stands.
+
+        Args:
+            stage: See :class:`Progress`.
+            total: Likewise.
+            unit: Likewise.
+            part: Likewise.
+            there: How many things earlier launches had done.
+        """
+        new, rate = self.codes.total(), self.steady()
+        eta = None if rate is None or total is None else (total - there - new) / rate
+        return Progress(stage, there + new, total, unit, part, new, rate, eta)

@@ -69,7 +69,7 @@ class Typed:
         """Waits until something has been written."""
         found = wait_for(lambda: re.search(pattern, self.text) or self.process.poll(), seconds)
         assert isinstance(found, re.Match), self.text
-        return found[0]
+        return str(found[0])
 
     def type(self, keys: str) -> None:
         """Types something."""

@@ -25,6 +25,7 @@ PUBLIC = [
     "JobConfig",
     "MergeSummary",
     "PoolConfig",
+    "Progress",
     "RowError",
     "RunSummary",
     "ScoreRow",

@@ -32,7 +32,7 @@ from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.ensemble.apply import merge
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import OutputError
-from tokenfocus_ray.progress import Pace, Progress, Watch
+from tokenfocus_ray.progress import Pace, Watch
 from tokenfocus_ray.say import Say, in_lines
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.tables.parquet import check_text
@@ -198,16 +198,10 @@ def _run(make: Any, todo: Sequence[int], n_rows: int, watch: Watch) -> None:
     pace = Pace()
     batches: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     with unwrapped_errors():
-        watch(_progress(pace, there, n_rows))
+        watch(pace.progress("merging", n_rows, there=there))
         for batch in batches:
             pace.count({"rows": sum(batch["rows"].to_pylist())})
-            watch(_progress(pace, there, n_rows))
-
-
-def _progress(pace: Pace, there: int, n_rows: int) -> Progress:
-    new, rate = pace.codes.total(), pace.steady()
-    eta = None if rate is None else (n_rows - there - new) / rate
-    return Progress("merging", there + new, n_rows, new=new, rate=rate, eta=eta)
+            watch(pace.progress("merging", n_rows, there=there))
 
 
 def _count(store: Store) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from tokenfocus_ray.ensemble.stack_table import read_stack_table
 from tokenfocus_ray.ensemble.stored import Broken, check_backbones
 from tokenfocus_ray.errors import ConfigError, ManifestError
 from tokenfocus_ray.evaluation.labels import read_labels, read_labels_table, scale_of
-from tokenfocus_ray.progress import Pace, Progress, Watch, unwatched
+from tokenfocus_ray.progress import Pace, Watch, unwatched
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.tables.features import ELEMENT
 from tokenfocus_ray.tables.members import ScoreTableInfo
@@ -135,9 +135,7 @@ def _told(watch: Watch, part: str) -> Callable[[int, int], None]:
 
     def tell(done: int, total: int) -> None:
         pace.count({"folds": done - pace.codes.total()})
-        rate = pace.steady()
-        eta = None if rate is None else (total - done) / rate
-        watch(Progress("stacking", done, total, "folds", part, new=done, rate=rate, eta=eta))
+        watch(pace.progress("stacking", total, unit="folds", part=part))
 
     return tell
 

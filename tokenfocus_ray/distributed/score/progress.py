@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tokenfocus_ray.progress import Pace, Progress
 
 
@@ -14,14 +16,6 @@ def progress_of(pace: Pace, total: int | None, left: int, part: str) -> Progress
         left: Those that are still to be scored.
         part: The backbone, where several score one after another.
     """
-    new, rate = pace.codes.total(), pace.steady()
-    return Progress(
-        "scoring",
-        done=new if total is None else total - left,
-        total=total,
-        part=part,
-        new=new,
-        rate=rate,
-        eta=None if rate is None or total is None else left / rate,
-        codes=dict(pace.codes),
-    )
+    there = 0 if total is None else total - left - pace.codes.total()
+    found = pace.progress("scoring", total, part=part, there=there)
+    return replace(found, codes=dict(pace.codes))

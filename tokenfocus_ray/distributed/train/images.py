@@ -20,7 +20,7 @@ from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_err
 from tokenfocus_ray.distributed.train.manifest import Manifest
 from tokenfocus_ray.distributed.train.stream import CHUNK_ROWS, DATA_CPUS, in_chunks
 from tokenfocus_ray.errors import ImageDecodeError, ManifestError, RowError
-from tokenfocus_ray.progress import LOOKING, Pace, Progress, Watch
+from tokenfocus_ray.progress import LOOKING, Pace, Watch
 from tokenfocus_ray.scoring.fetch import fetch
 from tokenfocus_ray.scoring.image import decode
 from tokenfocus_ray.storage import Store, public
@@ -189,18 +189,12 @@ def look_at_images(
     seen: dict[int, dict[str, Any]] = {}
     pace = Pace()
     with unwrapped_errors():
-        watch(_progress(pace, total))
+        watch(pace.progress(LOOKING, total, unit="images"))
         for batch in batches:
             seen |= {row["row"]: row for row in batch.to_pylist()}
             pace.count({"images": batch.num_rows})
-            watch(_progress(pace, total))
+            watch(pace.progress(LOOKING, total, unit="images"))
     return seen
-
-
-def _progress(pace: Pace, total: int) -> Progress:
-    done, rate = pace.codes.total(), pace.steady()
-    eta = None if rate is None else (total - done) / rate
-    return Progress(LOOKING, done, total, "images", new=done, rate=rate, eta=eta)
 
 
 def _looks(manifest: Manifest, samples: pa.Table, look: Look, run: Store) -> ray.data.Dataset:
