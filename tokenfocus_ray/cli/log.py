@@ -101,9 +101,16 @@ class LogFile:
             return None
         return self._path if self._at is None else self._at.uri
 
-    def close(self) -> str | None:
-        """All is as before; returns what :attr:`worth_reading` is then."""
-        found = self.worth_reading
+    def close(self, refused: bool = False) -> str | None:
+        """All is as before.
+
+        Args:
+            refused: Whether an error says all; then a job that has not begun leaves no file.
+
+        Returns:
+            What :attr:`worth_reading` is then.
+        """
+        found = None if refused and self._at is None else self.worth_reading
         if not self._kept:
             return found
         sys.stdout = self._stdout

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tokenfocus_ray.cli import ends
 from tokenfocus_ray.cli.log import LogFile
-from tokenfocus_ray.errors import ConfigError
+from tokenfocus_ray.errors import ConfigError, JobError, UserError
 from tokenfocus_ray.progress import LOOKING, Progress, Watch, unwatched
 from tokenfocus_ray.say import in_lines
 
@@ -75,7 +75,9 @@ class Terminal:
         if self.quiet:
             sys.stdout.close()
             sys.stdout = self._out
-        log = None if self._folder is None else self._log.close()
+        # what kept Ray from starting may stand in the file alone
+        refused = isinstance(error, UserError) and not isinstance(error, JobError)
+        log = None if self._folder is None else self._log.close(refused)
         if isinstance(error, Exception) and log is not None:
             error.add_note(f"what Ray and libraries wrote: {log}")
 

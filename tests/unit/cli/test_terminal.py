@@ -14,7 +14,7 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from tests.support.processes import ROOT
 from tests.support.terminals import in_terminal
 from tokenfocus_ray.cli.terminal import Terminal
-from tokenfocus_ray.errors import ConfigError
+from tokenfocus_ray.errors import ConfigError, JobError, UserError
 from tokenfocus_ray.progress import LOOKING, Progress
 from tokenfocus_ray.storage import Store
 
@@ -119,41 +119,41 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def end(out: Path, *, begun: bool, text: str) -> str:
-    """The error of a command during which something else wrote a text."""
+def end(out: Path, error: Exception, *, begun: bool, text: str = "help\n") -> str:
+    """What is noted of an error of a command during which something else wrote a text."""
     try:
         with Terminal(str(out)) as terminal:
             os.write(2, text.encode())
             terminal.watch(Progress(LOOKING, 0, 9))
             if begun:
                 terminal.watch(Progress("training", 0, 9))
-            raise ConfigError("no")
-    except ConfigError as error:
+            raise error
+    except UserError:
         return "".join(getattr(error, "__notes__", []))
 
 
 def test_a_job_that_is_refused_leaves_nothing(temporary: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert end(out, begun=False, text=f"{NOISE}\n\n") == ""
-    assert not out.exists()
+    assert end(out, ConfigError("no"), begun=False) == ""
+    assert end(out, JobError("Ray did not start"), begun=False, text=f"{NOISE}\n\n") == ""
     assert list(temporary.iterdir()) == []
-    note = end(out, begun=False, text="the disk is on fire\n")
+    note = end(out, JobError("Ray did not start"), begun=False)
     (path,) = temporary.iterdir()
     assert note == f"what Ray and libraries wrote: {path}"
-    assert path.read_text() == "the disk is on fire\n"
+    assert path.read_text() == "help\n"
     assert not out.exists()
 
 
 def test_a_file_with_nothing_in_it_goes(temporary: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert end(out, begun=True, text="") == ""
+    assert end(out, ConfigError("no"), begun=True, text="") == ""
     assert list((out / "__job").iterdir()) == []
 
 
 def test_a_folder_that_takes_no_file(temporary: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.write_text("a file in the way")
-    note = end(out, begun=True, text="help\n")
+    note = end(out, JobError("no"), begun=True)
     assert note == f"what Ray and libraries wrote: {next(temporary.iterdir())}"
 
 
