@@ -175,6 +175,21 @@ def _distance(
     return float(np.average(errors, weights=[label.weight for _, label in rated]))
 
 
+def epoch_figures(
+    scored: Sequence[tuple[ScoreRow, SampleLabels]],
+    levels: tuple[LevelVocabulary, LevelVocabulary],
+    config: LossConfig,
+) -> dict[str, float]:
+    """What :func:`measure` finds, and ``loss``.
+
+    Args:
+        scored: Score rows of an epoch with their labels.
+        levels: Of the total and of the element questions.
+        config: See :func:`validation_loss`.
+    """
+    return {**measure(scored), "loss": validation_loss(scored, levels, config)}
+
+
 def epoch_score(criterion: Criterion, figures: Mapping[str, float]) -> float:
     """What early stopping and checkpoints go by: finite, and higher where the epoch is better.
 
@@ -183,7 +198,7 @@ def epoch_score(criterion: Criterion, figures: Mapping[str, float]) -> float:
 
     Args:
         criterion: The run's.
-        figures: Of :func:`measure`, and ``loss``.
+        figures: Of :func:`epoch_figures`.
 
     >>> epoch_score("srcc", {"srcc": float("nan")}), epoch_score("loss", {"loss": 0.25})
     (0.0, 0.8)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +24,7 @@ from tokenfocus_ray.training.validation import (
     Choice,
     choices,
     choose,
+    epoch_figures,
     epoch_score,
     measure,
     validation_loss,
@@ -157,15 +157,9 @@ def test_undefined_srcc_is_never_minus_one_and_stops_nothing(
     rated: list[Rated], criterion: str
 ) -> None:
     """A member that gets better with each epoch goes on, and its last epoch is the best."""
-    from tokenfocus_ray.distributed.train.member import Progress, _Run
-
     rated_labels = labels(*rated)
-    run: Any = SimpleNamespace(
-        levels=LEVELS,
-        config=train_config("tiny-internvl"),
-        progress=Progress(),
-        job=SimpleNamespace(choice=choose(rated_labels)),
-    )
+    choice, config = choose(rated_labels), train_config("tiny-internvl")
+    scores: list[float] = []
     figures = []
     for share in (0.2, 0.4, 0.8):  # of the way from the middle to the label
         scored = [
@@ -182,14 +176,11 @@ def test_undefined_srcc_is_never_minus_one_and_stops_nothing(
             )
             for label in rated_labels
         ]
-        run._predict = lambda _name, scored=scored: scored
-        figures.append(_Run._validate(run))
-    assert run.job.choice.criterion == criterion
-    scores = run.progress.scores
+        figures.append(epoch_figures(scored, LEVELS, config.loss))
+        scores.append(epoch_score(choice.criterion, figures[-1]))
+    assert choice.criterion == criterion
     assert not early_stop(scores, 1)
     assert max(scores) == scores[-1] > scores[0]
     assert all(math.isfinite(s) and s >= 0 for s in scores)
-    assert all(math.isnan(f["validation_srcc"]) for f in figures), (
-        "where it is undefined, it is not a number"
-    )
-    assert set(figures[0]) == {f"validation_{n}" for n in (*measure([]), "loss")}
+    assert all(math.isnan(f["srcc"]) for f in figures), "where it is undefined, it is not a number"
+    assert set(figures[0]) == {*measure([]), "loss"}
