@@ -48,10 +48,9 @@ from tokenfocus_ray.distributed.preflight import (
     resolve_config,
     scoring_identity,
 )
-from tokenfocus_ray.distributed.train import job as train
-from tokenfocus_ray.distributed.train.inspect import prepare_samples
 from tokenfocus_ray.distributed.train.job import train_members
 from tokenfocus_ray.distributed.train.manifest import read_manifest
+from tokenfocus_ray.distributed.train.preparation import prepare_samples
 from tokenfocus_ray.distributed.train.stream import SAMPLES_FILE, read_samples
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.ensemble.fit import fit_ensemble
@@ -523,7 +522,7 @@ class TestRefusals:
         def no_session() -> None:
             pytest.fail("Ray was started")
 
-        monkeypatch.setattr(train, "ray_session", no_session)
+        monkeypatch.setattr("tokenfocus_ray.distributed.train.job.ray_session", no_session)
         (tmp_path / "file").write_text("precious")
         with pytest.raises(OutputError) as caught:
             train_members(small_config(reference.data), str(tmp_path / "file" / "run"))

@@ -18,7 +18,7 @@ from tokenfocus_ray.training.adapter import attach, count, trainable
 from tokenfocus_ray.training.bags import make_bags, member_name
 from tokenfocus_ray.training.samples import check_weights, index_samples
 from tokenfocus_ray.training.schedule import Schedule
-from tokenfocus_ray.training.validation import Choice, choices, warnings
+from tokenfocus_ray.training.validation import Selection, criterion_warnings, select_criteria
 
 #: Bytes of a trained value: itself, its gradient, and AdamW's two moments, all in float32.
 TRAINED_BYTES = 16
@@ -42,7 +42,7 @@ class MemberPlan:
         parameters: Values in all.
         memory_gib: Estimate of what a worker's device holds, in GiB.
         checkpoint_gib: Size of a checkpoint, of which the best and the latest are kept.
-        choice: What chooses the best epoch.
+        selection: What chooses the best epoch.
     """
 
     name: str
@@ -55,7 +55,7 @@ class MemberPlan:
     parameters: int
     memory_gib: float
     checkpoint_gib: float
-    choice: Choice
+    selection: Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def plan_members(
     check_weights(samples, config)
     groups: list[Any] = samples["group"].to_pylist()
     bags = make_bags(groups, config.bags)
-    decided = choices(samples, bags, config)
+    decided = select_criteria(samples, bags, config)
     options = config.optimizer
     plans = []
     for name, run in config.backbones.items():
@@ -118,7 +118,7 @@ def plan_members(
                     choice,
                 )
             )
-    return TrainingPlan(plans, warnings({p.name: p.choice for p in plans}))
+    return TrainingPlan(plans, criterion_warnings({p.name: p.selection for p in plans}))
 
 
 def footprint(config: TrainConfig, run: BackboneRun, source: Source) -> tuple[int, int, float]:

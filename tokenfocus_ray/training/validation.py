@@ -32,13 +32,13 @@ CRITERIA: dict[Criterion, str] = {
     "loss": "loss",
 }
 #: With two images every correlation is 1 or -1.
-LEAST = 3
+FEWEST_RATED = 3
 #: From which mean on an element counts as present.
 _PRESENT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selection:
     """A criterion.
 
     Attributes:
@@ -50,28 +50,28 @@ class Choice:
     reason: str | None = None
 
 
-def choose(labels: Sequence[SampleLabels]) -> Choice:
+def select_criterion(labels: Sequence[SampleLabels]) -> Selection:
     """What decides a run with these validation labels.
 
-    >>> choose([]).reason
+    >>> select_criterion([]).reason
     'no validation image has a total rating'
     """
     totals = [label.total.mean for label in labels if label.total.weight]
-    if len(totals) >= LEAST and len(set(totals)) > 1:
-        return Choice("srcc")
+    if len(totals) >= FEWEST_RATED and len(set(totals)) > 1:
+        return Selection("srcc")
     if not totals:
         reason = "no validation image has a total rating"
-    elif len(totals) < LEAST:
+    elif len(totals) < FEWEST_RATED:
         reason = f"only {len(totals)} of the validation images have a total rating"
     else:
         reason = f"all {len(totals)} validation images are rated {totals[0]:g}"
     present = [e.mean >= _PRESENT for label in labels for e in label.elements if e.weight]
-    if len(present) >= LEAST and len(set(present)) > 1:
-        return Choice("element_accuracy", reason)
-    return Choice("loss", reason)
+    if len(present) >= FEWEST_RATED and len(set(present)) > 1:
+        return Selection("element_accuracy", reason)
+    return Selection("loss", reason)
 
 
-def choices(samples: pa.Table, bags: Sequence[Bag], config: TrainConfig) -> list[Choice]:
+def select_criteria(samples: pa.Table, bags: Sequence[Bag], config: TrainConfig) -> list[Selection]:
     """What decides the members of each bag.
 
     Args:
@@ -83,17 +83,17 @@ def choices(samples: pa.Table, bags: Sequence[Bag], config: TrainConfig) -> list
     found = []
     for bag in bags:
         rows = samples.take(pa.array(bag.validation, pa.int64())).to_pylist()
-        found.append(choose([labels_of(row, levels, config.loss.unsure) for row in rows]))
+        found.append(select_criterion([labels_of(row, levels, config.loss.unsure) for row in rows]))
     return found
 
 
-def warnings(names: Mapping[str, Choice]) -> list[str]:
+def criterion_warnings(names: Mapping[str, Selection]) -> list[str]:
     """A line for each reason why members have no SRCC to go by.
 
     Args:
         names: Member -> what decides it.
     """
-    members: dict[Choice, list[str]] = {}
+    members: dict[Selection, list[str]] = {}
     for name, choice in names.items():
         if choice.reason:
             members.setdefault(choice, []).append(name)
@@ -105,7 +105,7 @@ def warnings(names: Mapping[str, Choice]) -> list[str]:
     ]
 
 
-def measure(scored: Sequence[tuple[ScoreRow, SampleLabels]]) -> dict[str, float]:
+def score_metrics(scored: Sequence[tuple[ScoreRow, SampleLabels]]) -> dict[str, float]:
     """SRCC and PLCC of the total, accuracy of the elements; NaN where there is nothing to compare.
 
     Args:
@@ -175,19 +175,19 @@ def _distance(
     return float(np.average(errors, weights=[label.weight for _, label in rated]))
 
 
-def epoch_figures(
+def epoch_metrics(
     scored: Sequence[tuple[ScoreRow, SampleLabels]],
     levels: tuple[LevelVocabulary, LevelVocabulary],
     config: LossConfig,
 ) -> dict[str, float]:
-    """What :func:`measure` finds, and ``loss``.
+    """What :func:`score_metrics` finds, and ``loss``.
 
     Args:
         scored: Score rows of an epoch with their labels.
         levels: Of the total and of the element questions.
         config: See :func:`validation_loss`.
     """
-    return {**measure(scored), "loss": validation_loss(scored, levels, config)}
+    return {**score_metrics(scored), "loss": validation_loss(scored, levels, config)}
 
 
 def epoch_score(criterion: Criterion, figures: Mapping[str, float]) -> float:
@@ -198,7 +198,7 @@ def epoch_score(criterion: Criterion, figures: Mapping[str, float]) -> float:
 
     Args:
         criterion: The run's.
-        figures: Of :func:`epoch_figures`.
+        figures: Of :func:`epoch_metrics`.
 
     >>> epoch_score("srcc", {"srcc": float("nan")}), epoch_score("loss", {"loss": 0.25})
     (0.0, 0.8)

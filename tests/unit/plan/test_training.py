@@ -13,8 +13,8 @@ from tokenfocus_ray.config import TrainConfig
 from tokenfocus_ray.errors import ConfigError, OutputError
 from tokenfocus_ray.plan.training import check_space, footprint, plan_members
 from tokenfocus_ray.training.adapter import attach, count, trainable
-from tokenfocus_ray.training.askable import unaskable
 from tokenfocus_ray.training.bags import make_bags
+from tokenfocus_ray.training.context_length import beyond_context
 from tokenfocus_ray.training.samples import SAMPLE_COLUMNS
 from tokenfocus_ray.training.schedule import Schedule
 
@@ -154,7 +154,7 @@ def test_prompts_beyond_the_context_are_found(name: str) -> None:
         {"row": 7, "prompt": "cat " * 2100, "prompt_type": "real", "elements": [element]},
     ]
     sizes = {row: (64, 48) for row in (0, 3, 7)}
-    found = unaskable(train_config(name), SOURCES, samples, sizes)
+    found = beyond_context(train_config(name), SOURCES, samples, sizes)
     assert list(found) == [7]
     assert found[7].code == "prompt_too_long"
     assert f"but {name} takes 2048" in found[7].message

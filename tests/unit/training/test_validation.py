@@ -21,14 +21,14 @@ from tokenfocus_ray.training.samples import SAMPLES
 from tokenfocus_ray.training.schedule import early_stop
 from tokenfocus_ray.training.soft_labels import SampleLabels, sample_labels
 from tokenfocus_ray.training.validation import (
-    Choice,
-    choices,
-    choose,
-    epoch_figures,
+    Selection,
+    criterion_warnings,
+    epoch_metrics,
     epoch_score,
-    measure,
+    score_metrics,
+    select_criteria,
+    select_criterion,
     validation_loss,
-    warnings,
 )
 
 LEVELS = (TOTAL_LEVELS, ELEMENT_LEVELS)
@@ -42,32 +42,34 @@ def labels(*rated: Rated) -> list[SampleLabels]:
 @pytest.mark.parametrize(
     ("rated", "expected"),
     [
-        ([([1], []), ([2], []), ([2], [])], Choice("srcc")),
+        ([([1], []), ([2], []), ([2], [])], Selection("srcc")),
         (
             [(None, [[1], [0]]), (None, [[1]])],
-            Choice("element_accuracy", "no validation image has a total rating"),
+            Selection("element_accuracy", "no validation image has a total rating"),
         ),
         (
             [([3, 5], [[1], [0]]), ([4], [[1]]), ([4], [])],
-            Choice("element_accuracy", "all 3 validation images are rated 4"),
+            Selection("element_accuracy", "all 3 validation images are rated 4"),
         ),
         (
             [([1], []), ([5], []), ([None], [])],
-            Choice("loss", "only 2 of the validation images have a total rating"),
+            Selection("loss", "only 2 of the validation images have a total rating"),
         ),
         (
             [([2], [[1], [1]]), ([2], [[1]]), ([2], [])],
-            Choice("loss", "all 3 validation images are rated 2"),
+            Selection("loss", "all 3 validation images are rated 2"),
         ),
         (
             [(None, [[1], [0]])],
-            Choice("loss", "no validation image has a total rating"),
+            Selection("loss", "no validation image has a total rating"),
         ),
     ],
     ids=["totals", "elements only", "constant", "two images", "one kind", "two elements"],
 )
-def test_criterion_is_the_first_that_the_labels_give(rated: list[Rated], expected: Choice) -> None:
-    assert choose(labels(*rated)) == expected
+def test_criterion_is_the_first_that_the_labels_give(
+    rated: list[Rated], expected: Selection
+) -> None:
+    assert select_criterion(labels(*rated)) == expected
 
 
 def test_members_are_decided_by_their_own_validation_samples() -> None:
@@ -75,9 +77,9 @@ def test_members_are_decided_by_their_own_validation_samples() -> None:
     rows = [{"total_scores": total, "element_labels": []} for total in totals]
     samples = pa.Table.from_pylist(rows, schema=SAMPLES)
     bags = [Bag(i, (), chosen, ()) for i, chosen in enumerate([(0, 1, 2), (3, 4, 5), (3, 6)])]
-    found = choices(samples, bags, train_config("tiny-internvl"))
+    found = select_criteria(samples, bags, train_config("tiny-internvl"))
     assert [each.criterion for each in found] == ["srcc", "loss", "loss"]
-    assert warnings(dict(zip("abc", found, strict=True)) | {"d": found[1]}) == [
+    assert criterion_warnings(dict(zip("abc", found, strict=True)) | {"d": found[1]}) == [
         "warning: b, d: all 3 validation images are rated 4, so there is no validation SRCC and "
         "the validation loss chooses the best epoch; raise bags.validation or rate more images if "
         "that is not meant",
@@ -158,7 +160,7 @@ def test_undefined_srcc_is_never_minus_one_and_stops_nothing(
 ) -> None:
     """A member that gets better with each epoch goes on, and its last epoch is the best."""
     rated_labels = labels(*rated)
-    choice, config = choose(rated_labels), train_config("tiny-internvl")
+    choice, config = select_criterion(rated_labels), train_config("tiny-internvl")
     scores: list[float] = []
     figures = []
     for share in (0.2, 0.4, 0.8):  # of the way from the middle to the label
@@ -176,11 +178,11 @@ def test_undefined_srcc_is_never_minus_one_and_stops_nothing(
             )
             for label in rated_labels
         ]
-        figures.append(epoch_figures(scored, LEVELS, config.loss))
+        figures.append(epoch_metrics(scored, LEVELS, config.loss))
         scores.append(epoch_score(choice.criterion, figures[-1]))
     assert choice.criterion == criterion
     assert not early_stop(scores, 1)
     assert max(scores) == scores[-1] > scores[0]
     assert all(math.isfinite(s) and s >= 0 for s in scores)
     assert all(math.isnan(f["srcc"]) for f in figures), "where it is undefined, it is not a number"
-    assert set(figures[0]) == {*measure([]), "loss"}
+    assert set(figures[0]) == {*score_metrics([]), "loss"}

@@ -28,7 +28,7 @@ FEEDING_CPUS = 2 * DATA_CPUS
 WATCH_SECONDS = 2.0
 
 
-def needs(run: BackboneRun, cluster: Mapping[str, float]) -> dict[str, float]:
+def worker_resources(run: BackboneRun, cluster: Mapping[str, float]) -> dict[str, float]:
     """What one worker of a run takes of the cluster, in Ray's names."""
     gpus = run.gpus if run.gpus is not None else float(cluster.get("GPU", 0) > 0)
     each = {"CPU": run.cpus, "GPU": gpus, "memory": (run.memory_gib or 0.0) * 2**30}
@@ -45,7 +45,7 @@ def check_resources(config: TrainConfig) -> None:
     """
     cluster = ray.cluster_resources()
     for name, run in config.backbones.items():
-        for resource, value in needs(run, cluster).items():
+        for resource, value in worker_resources(run, cluster).items():
             wanted = value * run.workers + (FEEDING_CPUS if resource == "CPU" else 0)
             if wanted > cluster.get(resource, 0) and config.parallel is None:
                 raise ConfigError(
@@ -117,7 +117,7 @@ class Fleet:
         left["CPU"] = left.get("CPU", 0) - FEEDING_CPUS
         for other in [*self._active.values(), job]:
             run = other.config.backbones[other.backbone]
-            for name, value in needs(run, self._cluster).items():
+            for name, value in worker_resources(run, self._cluster).items():
                 left[name] = left.get(name, 0) - value * run.workers
         return all(value >= 0 for value in left.values())
 
@@ -125,7 +125,7 @@ class Fleet:
         for job in self._active.values():
             new = [r for r in read_metrics(job.folder) if r["step"] > self._seen[job.name]]
             if new:
-                self._standings.note(job.name, new, job.choice.criterion)
+                self._standings.note(job.name, new, job.selection.criterion)
                 self._seen[job.name] = new[-1]["step"]
 
     def _steps_before(self, job: MemberJob) -> int:
@@ -153,7 +153,7 @@ def _fit_member(job: MemberJob, base: str) -> None:
     from tokenfocus_ray.distributed.train.stream import FixedRows, StepSharding, TrainRows
 
     run = job.config.backbones[job.backbone]
-    each = needs(run, ray.cluster_resources())
+    each = worker_resources(run, ray.cluster_resources())
     members = job.run.child("members")
     # Ray's annotation still names Tune's callbacks
     callbacks: list[Any] = [EndAtOnce()]

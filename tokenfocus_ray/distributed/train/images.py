@@ -28,7 +28,7 @@ from tokenfocus_ray.tables.text import ERROR_CODE, ERROR_MESSAGE
 
 #: Folder of a run with the images that its manifest holds as bytes.
 IMAGES = "images"
-_LOOKED_AT_COLUMNS: dict[str, pa.DataType] = {
+_INSPECTED_COLUMNS: dict[str, pa.DataType] = {
     "row": pa.int64(),
     "uri": pa.string(),
     "width": pa.int32(),
@@ -38,11 +38,11 @@ _LOOKED_AT_COLUMNS: dict[str, pa.DataType] = {
 }
 
 
-_LOOKED_AT = pa.schema(_LOOKED_AT_COLUMNS)
+_INSPECTED = pa.schema(_INSPECTED_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class InspectImages:
     """Decodes an image as training will, and puts bytes of a manifest where workers find them.
 
     A row has ``row``, ``uri``, and of a manifest with bytes ``image`` and what its source says is
@@ -65,7 +65,7 @@ class Look:
     def __call__(self, table: pa.Table) -> pa.Table:
         """What became of each row's image."""
         rows = [self._row(row) for row in table.to_pylist()]
-        return pa.Table.from_pylist(rows, schema=_LOOKED_AT)
+        return pa.Table.from_pylist(rows, schema=_INSPECTED)
 
     def _row(self, row: Mapping[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = {"row": row["row"], "uri": row["uri"]}
@@ -79,18 +79,18 @@ class Look:
                 data = value
             else:
                 result["uri"] = uri = value or row["uri"]
-                data = self._fetched(uri)
+                data = self._fetch(uri)
             pixels = decode(data, where=f"row {row['row']}")
             result |= {"width": pixels.shape[1], "height": pixels.shape[0]}
             for spec in self.specs:
                 spec.plan(pixels.shape[1], pixels.shape[0])
             if isinstance(value, bytes):
-                result["uri"] = self._kept(value)
+                result["uri"] = self._store(value)
         except RowError as error:
             result |= {"code": error.code, "message": error.message}
         return result
 
-    def _fetched(self, uri: str | None) -> bytes:
+    def _fetch(self, uri: str | None) -> bytes:
         if uri is None or not uri.strip():
             raise ImageDecodeError(
                 "image_missing",
@@ -99,7 +99,7 @@ class Look:
             )
         return fetch(uri, self.base, confined=self.confined)
 
-    def _kept(self, data: bytes) -> str:
+    def _store(self, data: bytes) -> str:
         name = hashlib.sha256(data).hexdigest()[:32]
         if not self.keep.exists(name):
             self.keep.write_bytes(name, data)
@@ -107,17 +107,17 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class LookAtUnits:
+class InspectUnits:
     """The same for all rows of units with image bytes, a few in memory at a time.
 
     Attributes:
-        look: What is done with each.
+        inspect: What is done with each.
         source: Where the units are of.
         image: Its column of images.
         starts: See :class:`Manifest`.
     """
 
-    look: Look
+    inspect: InspectImages
     source: Source
     image: str
     starts: tuple[int, ...]
@@ -129,7 +129,7 @@ class LookAtUnits:
             unit, (start, stop) = self.source.units[number], self.starts[number : number + 2]
             row = start
             for part in read_unit(self._schema(unit), unit, CHUNK_ROWS, self.source.encoding):
-                yield self.look(self._numbered(part, row))
+                yield self.inspect(self._numbered(part, row))
                 row += part.num_rows
             if row != stop:
                 raise ManifestError(
@@ -152,7 +152,9 @@ class LookAtUnits:
         return pa.table([rows, uris, part[self.image], *errors], names=names)
 
 
-def look_of(manifest: Manifest, specs: Sequence[ImageSpec], confined: bool, run: Store) -> Look:
+def image_inspector(
+    manifest: Manifest, specs: Sequence[ImageSpec], confined: bool, run: Store
+) -> InspectImages:
     """How images are looked at.
 
     Args:
@@ -161,18 +163,18 @@ def look_of(manifest: Manifest, specs: Sequence[ImageSpec], confined: bool, run:
         confined: Whether only those below the manifest's folder are read.
         run: The run's folder.
     """
-    return Look(manifest.columns, tuple(specs), manifest.base, confined, run.child(IMAGES))
+    return InspectImages(manifest.columns, tuple(specs), manifest.base, confined, run.child(IMAGES))
 
 
-def look_at_images(
-    manifest: Manifest, samples: pa.Table, look: Look, run: Store, watch: Watch
+def inspect_images(
+    manifest: Manifest, samples: pa.Table, inspect: InspectImages, run: Store, watch: Watch
 ) -> dict[int, dict[str, Any]]:
     """What became of each image.
 
     Args:
         manifest: With them.
         samples: See :data:`~tokenfocus_ray.training.samples.SAMPLES`.
-        look: How.
+        inspect: How.
         run: The run's folder.
         watch: Is told how many have been looked at.
 
@@ -181,7 +183,7 @@ def look_at_images(
         ``message`` where it cannot be trained on, else None. Of a manifest with image bytes also
         rows that are no samples.
     """
-    dataset = _looks(manifest, samples, look, run)
+    dataset = _inspection(manifest, samples, inspect, run)
     total = (samples if manifest.columns.image is None else manifest.table).num_rows
     keep_exceptions(dataset)
     dataset.context.enable_progress_bars = False
@@ -197,12 +199,14 @@ def look_at_images(
     return seen
 
 
-def _looks(manifest: Manifest, samples: pa.Table, look: Look, run: Store) -> ray.data.Dataset:
+def _inspection(
+    manifest: Manifest, samples: pa.Table, inspect: InspectImages, run: Store
+) -> ray.data.Dataset:
     options: dict[str, Any] = {"batch_format": "pyarrow", "num_cpus": DATA_CPUS}
     image = manifest.columns.image
     if image is None:
         small = samples.select(["row", "image_uri"]).rename_columns(["row", "uri"])
-        one: Any = look
+        one: Any = inspect
         return ray.data.from_arrow(in_chunks(small)).map_batches(
             one, batch_size=CHUNK_ROWS, **options
         )
@@ -210,5 +214,5 @@ def _looks(manifest: Manifest, samples: pa.Table, look: Look, run: Store) -> ray
         run.write_bytes(f"{INPUT}/{name}", data)
     units = [{"unit": number} for number in range(len(manifest.source.units))]
     source = replace(manifest.source, inputs={})
-    whole: Any = LookAtUnits(look, source, image, manifest.starts)
+    whole: Any = InspectUnits(inspect, source, image, manifest.starts)
     return ray.data.from_items(units).map_batches(whole, batch_size=1, **options)

@@ -31,9 +31,9 @@ from tokenfocus_ray.distributed.train.checks import check_inputs, resolve_backbo
 from tokenfocus_ray.distributed.train.failures import failure_of
 from tokenfocus_ray.distributed.train.fleet import Fleet, check_resources
 from tokenfocus_ray.distributed.train.images import IMAGES
-from tokenfocus_ray.distributed.train.inspect import prepare_samples
 from tokenfocus_ray.distributed.train.manifest import Manifest
 from tokenfocus_ray.distributed.train.members import member_jobs
+from tokenfocus_ray.distributed.train.preparation import prepare_samples
 from tokenfocus_ray.distributed.train.results import (
     TrainSummary,
     read_member,
@@ -49,7 +49,7 @@ from tokenfocus_ray.distributed.train.stream import (
 from tokenfocus_ray.progress import Watch
 from tokenfocus_ray.say import Say, in_lines
 from tokenfocus_ray.storage import Store
-from tokenfocus_ray.training.validation import warnings
+from tokenfocus_ray.training.validation import criterion_warnings
 
 if TYPE_CHECKING:
     from tokenfocus_ray.plan.training import TrainingPlan  # needs torch, which only a plan does
@@ -134,7 +134,7 @@ def _train(
         skipped = read_run_table(store, SKIPPED_FILE)
         _say_skipped(skipped, store, say)
         jobs = member_jobs(config, samples, store, sources, specs)
-        for line in warnings({job.name: job.choice for job in jobs}):
+        for line in criterion_warnings({job.name: job.selection for job in jobs}):
             say(line)
         failed = Fleet(jobs, manifest.base, launch.lease, say, watch).run()
         if failed:

@@ -36,7 +36,7 @@ from tokenfocus_ray.training.out_of_memory import out_of_memory_in_words
 from tokenfocus_ray.training.samples import SAMPLE_COLUMNS, labels_of, vocabularies
 from tokenfocus_ray.training.schedule import Step, early_stop
 from tokenfocus_ray.training.soft_labels import SampleLabels
-from tokenfocus_ray.training.validation import epoch_figures, epoch_score
+from tokenfocus_ray.training.validation import epoch_metrics, epoch_score
 
 
 def train_member(job: MemberJob) -> None:
@@ -158,8 +158,8 @@ class _Member:
         if lost := without_answer([row for row, _ in scored]):
             what = f"validation after {self.history.steps} steps: all answers are NaN or infinite"
             raise self.learner.diverged(what, lost)
-        figures = epoch_figures(scored, self._levels, self._config.loss)
-        self.history.scores.append(epoch_score(self._job.choice.criterion, figures))
+        figures = epoch_metrics(scored, self._levels, self._config.loss)
+        self.history.scores.append(epoch_score(self._job.selection.criterion, figures))
         return {f"validation_{name}": value for name, value in figures.items()}
 
     def _note(self, record: dict[str, Any], now: bool) -> None:

@@ -24,7 +24,7 @@ from tokenfocus_ray.tables.parquet import to_parquet
 from tokenfocus_ray.training.adapter import count, save_member, trainable
 from tokenfocus_ray.training.learner import Learner
 from tokenfocus_ray.training.soft_labels import SampleLabels
-from tokenfocus_ray.training.validation import measure
+from tokenfocus_ray.training.validation import score_metrics
 
 
 def write_member(
@@ -86,9 +86,9 @@ def _record(
         "steps": history.steps,
         "best_step": best_step,
         "best_epoch": best_step // job.schedule.steps_per_epoch,
-        "criterion": job.choice.criterion,
+        "criterion": job.selection.criterion,
         "validation_srcc": plain_number(chosen["validation_srcc"]),
-        "out_of_fold": {k: plain_number(v) for k, v in measure(held_out).items()},
+        "out_of_fold": {k: plain_number(v) for k, v in score_metrics(held_out).items()},
         "n_train": len(job.bag.train),
         "n_held_out": len(job.bag.held_out),
         "trainable_parameters": count(trainable(learner.backbone.model)),

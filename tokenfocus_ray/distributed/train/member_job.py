@@ -16,7 +16,7 @@ from tokenfocus_ray.training.bags import Bag
 from tokenfocus_ray.training.schedule import Schedule
 
 if TYPE_CHECKING:
-    from tokenfocus_ray.training.validation import Choice
+    from tokenfocus_ray.training.validation import Selection
 
 #: Written last into a member's folder: it is finished.
 MEMBER_FILE = "member.json"
@@ -38,7 +38,7 @@ class MemberJob:
         bag: Whose samples are whose.
         schedule: Its steps.
         run: The run's folder.
-        choice: What chooses its best epoch.
+        selection: What chooses its best epoch.
     """
 
     name: str
@@ -49,7 +49,7 @@ class MemberJob:
     bag: Bag
     schedule: Schedule
     run: Store
-    choice: Choice
+    selection: Selection
 
     @property
     def folder(self) -> Store:

@@ -15,7 +15,7 @@ from tokenfocus_ray.errors import ConfigError
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.training.bags import make_bags, member_name
 from tokenfocus_ray.training.schedule import Schedule
-from tokenfocus_ray.training.validation import choices
+from tokenfocus_ray.training.validation import select_criteria
 
 
 def member_jobs(
@@ -40,7 +40,7 @@ def member_jobs(
     groups: list[Any] = samples["group"].to_pylist()
     bags = make_bags(groups, config.bags)
     options = config.optimizer
-    decided = choices(samples, bags, config)
+    decided = select_criteria(samples, bags, config)
     jobs = [
         MemberJob(
             member_name(backbone, bag.index),

@@ -87,7 +87,7 @@ class Standings:
 
 
 def _waiting(job: MemberJob) -> MemberProgress:
-    figure = CRITERIA[job.choice.criterion]
+    figure = CRITERIA[job.selection.criterion]
     return MemberProgress(job.name, job.schedule.n_steps, figure=figure)
 
 

@@ -35,7 +35,7 @@ DATA_CPUS = 0.5
 
 
 def read_samples(store: Store) -> pa.Table:
-    """The samples of a run, as :mod:`~tokenfocus_ray.distributed.train.inspect` wrote them."""
+    """The samples of a run, as :mod:`~tokenfocus_ray.distributed.train.preparation` wrote them."""
     return read_run_table(store, SAMPLES_FILE)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tests.support.samples import picture
 from tokenfocus_ray.backbones import loading, registry
 from tokenfocus_ray.config import TrainConfig
-from tokenfocus_ray.distributed.train.images import LookAtUnits, look_of
+from tokenfocus_ray.distributed.train.images import InspectUnits, image_inspector
 from tokenfocus_ray.distributed.train.manifest import Manifest, read_manifest
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store
@@ -31,8 +31,8 @@ def png(number: int) -> bytes:
 
 def look_at(manifest: Manifest, run: Store) -> list[dict[str, Any]]:
     """What a task gives for all units."""
-    look = look_of(manifest, [SPEC], False, run)
-    units = LookAtUnits(look, manifest.source, manifest.columns.image or "", manifest.starts)
+    inspect = image_inspector(manifest, [SPEC], False, run)
+    units = InspectUnits(inspect, manifest.source, manifest.columns.image or "", manifest.starts)
     numbers = pa.table({"unit": range(len(manifest.source.units))})
     return [row for table in units(numbers) for row in table.to_pylist()]
 
@@ -104,5 +104,5 @@ def test_images_outside_are_left_out_where_that_is_asked(tmp_path: Path) -> None
     manifest = read(tmp_path / "in" / "m.csv")
     rows = pa.table({"row": [0, 1], "uri": manifest.table["path"].to_pylist()})
     for confined, codes in ((False, [None, None]), (True, [None, "image_outside"])):
-        look = look_of(manifest, [SPEC], confined, Store.of(tmp_path / "run"))
-        assert look(rows)["code"].to_pylist() == codes
+        inspect = image_inspector(manifest, [SPEC], confined, Store.of(tmp_path / "run"))
+        assert inspect(rows)["code"].to_pylist() == codes

@@ -14,7 +14,7 @@ from tokenfocus_ray.progress import Progress
 
 def job(name: str) -> Any:
     return SimpleNamespace(
-        name=name, schedule=SimpleNamespace(n_steps=20), choice=SimpleNamespace(criterion="srcc")
+        name=name, schedule=SimpleNamespace(n_steps=20), selection=SimpleNamespace(criterion="srcc")
     )
 
 

@@ -1,4 +1,4 @@
-"""Samples with images that decode, found once before training."""
+"""The samples of a run, prepared once before training: with images that decode, and fit to ask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from tokenfocus_ray.backbones.base import Source
 from tokenfocus_ray.backbones.images import ImageSpec
 from tokenfocus_ray.config import TrainConfig
-from tokenfocus_ray.distributed.train.images import look_at_images, look_of
+from tokenfocus_ray.distributed.train.images import image_inspector, inspect_images
 from tokenfocus_ray.distributed.train.manifest import Manifest, read_manifest
 from tokenfocus_ray.distributed.train.stream import SAMPLES_FILE, SKIPPED_FILE
 from tokenfocus_ray.errors import ManifestError
@@ -55,16 +55,16 @@ def prepare_samples(
     Raises:
         ManifestError: nothing is left, more than half is left out, or a test prompt is among them.
     """
-    from tokenfocus_ray.training.askable import unaskable
+    from tokenfocus_ray.training.context_length import beyond_context
 
     samples, skipped = _before_images(manifest, config)
-    look = look_of(manifest, list(specs.values()), config.images_only, store)
-    seen = look_at_images(manifest, samples, look, store, watch)
+    inspect = image_inspector(manifest, list(specs.values()), config.images_only, store)
+    seen = inspect_images(manifest, samples, inspect, store, watch)
     decoded = [row for row in samples.to_pylist() if seen[row["row"]]["code"] is None]
     sizes = {r["row"]: (seen[r["row"]]["width"], seen[r["row"]]["height"]) for r in decoded}
-    for number, error in unaskable(config, sources, decoded, sizes).items():
+    for number, error in beyond_context(config, sources, decoded, sizes).items():
         seen[number] |= {"code": error.code, "message": error.message}
-    samples, lost = _parted(samples, seen)
+    samples, lost = _split(samples, seen)
     skipped = pa.concat_tables([skipped, lost])
     total = samples.num_rows + skipped.num_rows
     if skipped.num_rows > MOST_SKIPPED * total:
@@ -91,13 +91,13 @@ def _before_images(manifest: Manifest, config: TrainConfig) -> tuple[pa.Table, p
     return samples, skipped
 
 
-def _parted(samples: pa.Table, seen: Mapping[int, Mapping[str, Any]]) -> tuple[pa.Table, pa.Table]:
+def _split(samples: pa.Table, seen: Mapping[int, Mapping[str, Any]]) -> tuple[pa.Table, pa.Table]:
     """Samples with where their images lie, and those whose images cannot be trained on."""
-    looks = [seen[row["row"]] for row in samples.select(["row"]).to_pylist()]
+    found = [seen[row["row"]] for row in samples.select(["row"]).to_pylist()]
     column = samples.schema.get_field_index("image_uri")
-    uris = pa.array([look["uri"] for look in looks], pa.string())
+    uris = pa.array([image["uri"] for image in found], pa.string())
     samples = samples.set_column(column, SAMPLES.field("image_uri"), uris)
-    is_good = pa.array([look["code"] is None for look in looks])
+    is_good = pa.array([image["code"] is None for image in found])
     bad = samples.filter(pc.invert(is_good)).to_pylist()
     lost = [{"sample_id": row["sample_id"], **seen[row["row"]]} for row in bad]
     return samples.filter(is_good), pa.Table.from_pylist(lost, schema=SKIPPED)

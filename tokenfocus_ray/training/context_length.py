@@ -1,4 +1,4 @@
-"""Which samples a backbone cannot be asked about, found before training."""
+"""Which samples do not fit a backbone's context, found before training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MARKUP_TOKENS = 200
 _NO_PIXELS = np.zeros((1, 1, 1, 3), np.uint8)
 
 
-def unaskable(
+def beyond_context(
     config: TrainConfig,
     sources: Mapping[str, Source],
     samples: Sequence[Mapping[str, Any]],
