@@ -14,7 +14,6 @@ from tokenfocus_ray.errors import ConfigError, OutputError
 from tokenfocus_ray.plan.training import check_space, footprint, plan_members
 from tokenfocus_ray.training.adapter import attach, count, trainable
 from tokenfocus_ray.training.bags import make_bags
-from tokenfocus_ray.training.context_length import beyond_context
 from tokenfocus_ray.training.samples import SAMPLE_COLUMNS
 from tokenfocus_ray.training.schedule import Schedule
 
@@ -142,19 +141,3 @@ def test_space_in_gib(monkeypatch: pytest.MonkeyPatch) -> None:
         "output folder 'out' has 1.5 GiB free, but the members' checkpoints need about 200.0 GiB; "
         "free space, choose another folder, or lower lora.rank or bags.count"
     )
-
-
-@pytest.mark.parametrize("name", TINY)
-def test_prompts_beyond_the_context_are_found(name: str) -> None:
-    """The built-in backbones take 2,048 tokens."""
-    element = {"text": "cat", "type": "animal"}
-    samples = [
-        {"row": 0, "prompt": "one cat", "prompt_type": None, "elements": [element]},
-        {"row": 3, "prompt": "cat " * 700, "prompt_type": "real", "elements": None},
-        {"row": 7, "prompt": "cat " * 2100, "prompt_type": "real", "elements": [element]},
-    ]
-    sizes = {row: (64, 48) for row in (0, 3, 7)}
-    found = beyond_context(train_config(name), SOURCES, samples, sizes)
-    assert list(found) == [7]
-    assert found[7].code == "prompt_too_long"
-    assert f"but {name} takes 2048" in found[7].message
