@@ -63,6 +63,11 @@ def test_no_circle_of_files() -> None:
     assert circles(edges) == []
 
 
+def test_files_are_small() -> None:
+    long = {f.name: n for f in FILES if (n := len(f.read_text().splitlines())) > 300}
+    assert long == {}
+
+
 def imports(tree: ast.AST) -> Iterator[tuple[str, list[str]]]:
     """Module and names of every import that runs; those for type checkers do not."""
     for node in ast.iter_child_nodes(tree):
@@ -90,3 +95,31 @@ def test_the_hall_imports_public_verbs_only(path: Path) -> None:
         elif module.startswith("tokenfocus_ray"):
             allowed = OF_THE_HALL + OF_ONE.get(path.name, ())
             assert module.startswith(allowed), f"{path.name} imports {module}"
+
+
+def test_private_names_stay_in_their_files() -> None:
+    borrowed = [
+        f"{path.name} imports {module}.{name}"
+        for path in FILES
+        for module, names in imports(ast.parse(path.read_text()))
+        if module.startswith("tokenfocus_ray")
+        for name in names
+        if name.startswith("_") and not name.startswith("__")
+    ]
+    assert borrowed == []
+
+
+def test_what_is_imported_from_the_package_is_public() -> None:
+    """Names that load when they are first used are hidden from type checkers."""
+    rooms = {path.stem for path in PACKAGE.iterdir()}
+    root = PACKAGE.parent
+    unknown = [
+        f"{path.relative_to(root)}: {name}"
+        for folder in (PACKAGE, *(root / n for n in ("benchmarks", "jobs", "tests")))
+        for path in folder.rglob("*.py")
+        for module, names in imports(ast.parse(path.read_text()))
+        if module == "tokenfocus_ray"
+        for name in names
+        if name not in tokenfocus_ray.__all__ and name not in rooms
+    ]
+    assert unknown == []
