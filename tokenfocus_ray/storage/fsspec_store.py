@@ -10,6 +10,7 @@ import functools
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import fsspec
@@ -76,12 +77,13 @@ _FSSpecHandler: Any = fs.FSSpecHandler  # whose stubs lack half of it
 
 
 class Handler(_FSSpecHandler):  # type: ignore[misc]
-    """Arrow's way to fsspec, with errors that Arrow's callers know, and nothing from memory."""
+    """Arrow's way to fsspec, with errors that Arrow's callers know, and nothing from memory.
+
+    Neither ``exists``, ``isfile`` and ``isdir`` nor ``find`` are asked, as Arrow's own way does: of
+    a store that does not answer they say that nothing is there, which would lose rows.
+    """
 
     create_dir = in_os_errors(_FSSpecHandler.create_dir)
-    delete_dir = in_os_errors(_FSSpecHandler.delete_dir)
-    delete_dir_contents = in_os_errors(_FSSpecHandler.delete_dir_contents)
-    delete_file = in_os_errors(_FSSpecHandler.delete_file)
     open_output_stream = in_os_errors(_FSSpecHandler.open_output_stream)
 
     def __init__(self, filesystem: Any, scheme: str) -> None:
@@ -116,13 +118,52 @@ class Handler(_FSSpecHandler):  # type: ignore[misc]
     def get_file_info_selector(self, selector: fs.FileSelector) -> list[fs.FileInfo]:
         """What is there in a folder."""
         self.fs.invalidate_cache()
-        return list(super().get_file_info_selector(selector))
+        try:
+            if self.fs.info(selector.base_dir)["type"] != "directory":
+                raise NotADirectoryError(selector.base_dir)
+            found = self._listed(selector.base_dir, selector.recursive)
+        except FileNotFoundError:
+            if selector.allow_not_found:
+                return []
+            raise
+        return [self._create_file_info(info["name"], info) for info in found]
+
+    def _listed(self, folder: str, recursive: bool) -> list[dict[str, Any]]:
+        found = []
+        for info in self.fs.ls(folder, detail=True):
+            if info["name"].strip("/") != folder.strip("/"):  # some name the folder itself
+                found.append(info)
+                if recursive and info["type"] == "directory":
+                    found += self._listed(info["name"], recursive)
+        return found
+
+    @in_os_errors
+    def delete_file(self, path: str) -> None:
+        """Deletes a file."""
+        self.fs.rm_file(path)
+
+    @in_os_errors
+    def delete_dir(self, path: str) -> None:
+        """Deletes a folder with all that is in it."""
+        self.fs.rm(path, recursive=True)
+        self.fs.invalidate_cache()
+        with suppress(FileNotFoundError):
+            if left := [i["name"] for i in self._listed(path, True) if i["type"] == "file"]:
+                raise OSError(f"{len(left)} files are still there, such as {left[0]!r}")
+
+    @in_os_errors
+    def delete_dir_contents(self, path: str, missing_dir_ok: bool) -> None:
+        """Deletes all that is in a folder."""
+        self.fs.invalidate_cache()
+        for info in self._listed(path, False):
+            delete = self.delete_dir if info["type"] == "directory" else self.delete_file
+            delete(info["name"])
 
     @in_os_errors
     def open_input_file(self, path: str) -> pa.PythonFile:
         """A file to read from any place."""
-        if not self.fs.isfile(path):
-            raise FileNotFoundError(path)
+        if self.fs.info(path)["type"] == "directory":
+            raise IsADirectoryError(path)
         file: Any = _Reader(self.fs.open(path, mode="rb"))
         return pa.PythonFile(file, mode="r")
 

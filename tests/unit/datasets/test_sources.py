@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.stores import gs_bucket  # noqa: F401
 from tokenfocus_ray.datasets import sources
 from tokenfocus_ray.datasets.sources import plan_source
 from tokenfocus_ray.datasets.units import Source, read_unit
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import Store
+from tokenfocus_ray.tables.parquet import to_parquet
 from tokenfocus_ray.tables.text import ERROR_CODE, ERROR_MESSAGE, TextOptions
 
 LATIN = TextOptions("latin-1")
@@ -325,3 +327,24 @@ def test_evalmuse_of_another_encoding(tmp_path: Path) -> None:
     path.write_text("[" * 100_000)
     with pytest.raises(ManifestError, match="not JSON"):
         plan(path, keep=tmp_path)
+
+
+def test_manifests_in_a_store_of_fsspec(gs_bucket: str) -> None:  # noqa: F811
+    """A csv file, Parquet, a folder of it and one of captioned images, each with its base."""
+    store = Store.of(gs_bucket)
+    table = pa.table({"prompt": ["a cow", "a dog"], "image_uri": ["a.png", "b.png"]})
+    store.write_bytes("m/m.csv", b"prompt,image_uri\na cow,a.png\na dog,b.png\n")
+    store.write_bytes("p/m.parquet", to_parquet(table))
+    for name, data in (("a.png", b""), ("a.txt", b"a cow"), ("b.png", b""), ("b.txt", b"a dog")):
+        store.write_bytes(f"c/{name}", data)
+    seen = {}
+    for name in ("m/m.csv", "p/m.parquet", "p", "c"):
+        source = plan_source([f"{gs_bucket}/{name}"], None, {}, store.child("run", name))
+        (unit,) = source.units
+        for data in source.inputs.values():
+            Store.of(unit.uri).write_bytes("", data)
+        rows = [row for part in read_unit(source.schema, unit, 8) for row in part.to_pylist()]
+        assert [row["prompt"] for row in rows] == ["a cow", "a dog"]
+        seen[name] = unit.base
+        assert set(source.fingerprint) & {"etags", "bytes"}
+    assert seen == {n: f"{gs_bucket}/{n[0]}" for n in seen}

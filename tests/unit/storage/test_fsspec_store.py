@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import pickle
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -182,3 +183,41 @@ def test_one_client_for_all_threads(gs_bucket: str) -> None:  # noqa: F811
 
     with ThreadPoolExecutor(4) as pool:
         assert len({id(found) for found in pool.map(lambda _: client(), range(8))}) == 1
+
+
+def test_a_store_that_does_not_answer_is_not_empty(
+    gs_bucket: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a job that goes on would begin anew, and images would be missing."""
+    store = Store.of(f"{gs_bucket}/a")
+    store.write_bytes("x", b"abc")
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ConnectionResetError("reset by peer")
+
+    for name in ("info", "ls"):
+        monkeypatch.setattr(InMemory, name, fail)
+        acts: list[Callable[[], Any]] = [store.names, lambda: store.delete("")]
+        if name == "info":
+            acts += [store.exists, store.is_folder, lambda: store.read_bytes("x")]
+        for act in acts:
+            with pytest.raises(OutputError, match="reset by peer; the store at gs:// did not"):
+                act()
+        monkeypatch.undo()
+        in_memory("gs", monkeypatch)
+
+
+def test_files_that_stay_when_a_folder_is_deleted(
+    gs_bucket: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store.of(f"{gs_bucket}/a")
+    store.write_bytes("x/y", b"abc")
+    monkeypatch.setattr(InMemory, "rm", lambda self, path, recursive: None)
+    with pytest.raises(OutputError) as caught:
+        store.delete("x")
+    assert str(caught.value).startswith(
+        f"cannot delete '{store.uri}/x': 1 files are still there, such as '{store.root}/x/y'; "
+    )
+    monkeypatch.undo()
