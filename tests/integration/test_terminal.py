@@ -31,22 +31,23 @@ def score(folder: Path, images: Path) -> AbstractContextManager[Typed]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_person_looks_on_stops_it_and_goes_on(folder: Path, benchmark_folder: Path) -> None:
     with score(folder, benchmark_folder) as typed:
-        typed.wait_for(r"ETA 0:\d\d:\d\d")
+        typed.wait_for(r"ETA 0:\d\d:\d\d", 300)
         (bar,) = [line for line in typed.screen if line.startswith("scoring")]
         assert re.fullmatch(
             rf"scoring +[━╸╺]+ +\d+/{ROWS} rows +[\d.]+ rows/s +ETA [-\d]:[-\d]+:[-\d]+", bar
         )
         assert any(re.match(r"\d+ scored, 0 unscored", line) for line in typed.screen)
         typed.type("\x03")
-        assert typed.end() == 130
+        assert typed.end(300) == 130
         assert typed.screen == ["stopped; launch the same command again to go on"]
         assert not RAYS.search(typed.text)
         assert "\x1b[?25l" not in typed.text  # a cursor that is hidden may stay so
 
     with score(folder, benchmark_folder) as typed:
-        assert typed.end() == 0
+        assert typed.end(300) == 0
         there, last = typed.screen
         found = re.fullmatch(rf"(\d+) of {ROWS} rows are there already", there)
         assert found

@@ -120,7 +120,9 @@ def _bar_line(progress: Progress, ago: float) -> Table:
         expand=True,
     )
     total = progress.total
-    count = f"{progress.done:,}" if total is None else f"{progress.done:,}/{total:,}"
+    # of one width, so that the bar does not jump
+    whole = "" if total is None else f"/{total:,}"
+    count = f"{progress.done:>{max(0, len(whole) - 1)},}{whole}"
     rate = "-" if progress.rate is None else rounded(progress.rate)
     bar = ProgressBar(
         total, progress.done, pulse=total is None, complete_style="cyan", finished_style="green"
@@ -130,7 +132,7 @@ def _bar_line(progress: Progress, ago: float) -> Table:
         Text(name, "bold", overflow="ellipsis"),
         bar,
         f"{count} {progress.unit}",
-        f"{rate} {progress.unit}/s",
+        f"{rate:>5} {progress.unit}/s",
         f"ETA {clock(_left(progress.eta, ago))}",
     )
     return line

@@ -49,14 +49,14 @@ def test_scoring() -> None:
     codes = {"ok": 800, "prompt_empty": 4, "image_corrupt": 30}
     whole = Progress("scoring", 1234, 10_000, new=834, rate=45.61, eta=192.0, codes=codes)
     bar, rows = drawing(whole)
-    assert bar == f"scoring  {'━' * 3}╺{'━' * 22}  1,234/10,000 rows  45.6 rows/s  ETA 0:03:12"
+    assert bar == f"scoring  {'━' * 2}╸{'━' * 21}   1,234/10,000 rows   45.6 rows/s  ETA 0:03:12"
     assert rows == "800 scored, 34 unscored: image_corrupt 30, prompt_empty 4; 400 were there"
 
 
 def test_scoring_before_the_first_pieces() -> None:
     bar, rows = drawing(Progress("scoring", 0, 96))
     assert bar.startswith("scoring  ━")
-    assert bar.endswith("  0/96 rows  - rows/s  ETA -:--:--")
+    assert bar.endswith("   0/96 rows      - rows/s  ETA -:--:--")
     assert rows == "0 scored, 0 unscored"
 
 
@@ -66,7 +66,7 @@ def test_one_of_several_backbones_over_shards() -> None:
     found = Progress("scoring", 1234, None, part="qwen", new=1234, rate=200.0, codes=codes)
     bar, rows = drawing(found)
     assert bar.startswith("scoring qwen  ━")
-    assert bar.endswith("  1,234 rows  200 rows/s  ETA -:--:--")
+    assert bar.endswith("  1,234 rows    200 rows/s  ETA -:--:--")
     assert rows == "1,234 scored, 0 unscored"
 
 
@@ -76,7 +76,7 @@ def test_seconds_that_are_left_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     display.tell(Progress("merging", 5, 10, new=5, rate=0.0312, eta=64.0))
     clock.now += 4
     (line,) = lines_of(display)
-    assert line.endswith("  5/10 rows  0.031 rows/s  ETA 0:01:00")
+    assert line.endswith("   5/10 rows  0.031 rows/s  ETA 0:01:00")
     clock.now += 400
     assert lines_of(display)[0].endswith("ETA 0:00:00")
 
@@ -93,7 +93,7 @@ def test_training() -> None:
         Progress("training", 212, 680, "steps", rate=4.2, eta=754, members=MEMBERS)
     )
     assert bar.startswith("training  ━")
-    assert bar.endswith("  212/680 steps  4.2 steps/s  ETA 0:12:34")
+    assert bar.endswith("  212/680 steps    4.2 steps/s  ETA 0:12:34")
     assert [line.split() for line in table] == [
         ["member", "state", "step", "loss", "SRCC", "ETA", "at", "most"],
         ["qwen-bag0", "finished", "200/240", "0.900", "0.612"],
