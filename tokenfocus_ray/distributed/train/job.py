@@ -103,6 +103,7 @@ def train_members(
     manifest, specs = check_inputs(config, sources, folder.store.child(INPUT), say)
     identity = config.identity() | {"data": manifest.fingerprint}
     identity |= {f"backbones.{name}.weights": s.revision for name, s in sources.items()}
+    folder.store.check_writable()
     folder.is_begun(identity)  # before anything is written to a folder of something else
     with folder.launch(identity, say) as launch:
         watch = progress or in_lines(say)
