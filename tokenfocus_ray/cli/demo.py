@@ -14,7 +14,7 @@ from tokenfocus_ray.cli.evaluate import evaluate_and_print
 from tokenfocus_ray.cli.options import Quiet, Verbose
 from tokenfocus_ray.cli.stack import fit_and_print
 from tokenfocus_ray.cli.terminal import Terminal
-from tokenfocus_ray.cli.train import train_and_print
+from tokenfocus_ray.cli.train import train_and_show
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,10 +75,11 @@ def run_demo(folder: Path, samples: int, seed: int, terminal: Terminal) -> None:
         console.rule(f"3. Fine-tune {len(BACKBONES)} backbones x {BAGS} bags on Ray Train")
         training = str(folder / "training")
         try:
-            train_and_print(TrainConfig.parse(values, "demo"), training, terminal)
+            trained = train_and_show(TrainConfig.parse(values, "demo"), training, terminal)
         except ConfigError:  # an earlier demo trained on other samples
             shutil.rmtree(folder / "training")
-            train_and_print(TrainConfig.parse(values, "demo"), training, terminal)
+            trained = train_and_show(TrainConfig.parse(values, "demo"), training, terminal)
+        print(trained.line())
         console.rule("4. Stack: learn from out-of-fold predictions how to merge the bags")
         fit_and_print([training], None, config=StackConfig(seeds=1), out=bundle, terminal=terminal)
         console.rule("5. Score the test split with the ensemble, and judge it")

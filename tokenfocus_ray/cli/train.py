@@ -73,25 +73,33 @@ def print_plan(config: TrainConfig) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def train_and_print(
-    config: TrainConfig, out: str, terminal: Terminal | None = None
-) -> TrainSummary:
-    """Trains, shows the progress, and prints the summary.
+def train_and_print(config: TrainConfig, out: str, terminal: Terminal | None = None) -> None:
+    """Trains, shows the progress, and prints the summary and the last line.
 
     Args:
         config: See :func:`~tokenfocus_ray.distributed.train.job.train_members`.
         out: Likewise.
         terminal: Where to; None: in lines.
     """
+    terminal = terminal or Terminal(plain=True)
+    terminal.last(train_and_show(config, out, terminal).line())
+
+
+def train_and_show(config: TrainConfig, out: str, terminal: Terminal) -> TrainSummary:
+    """The same without the last line.
+
+    Args:
+        config: See :func:`train_and_print`.
+        out: Likewise.
+        terminal: Likewise.
+    """
     from rich.console import Console
 
     from tokenfocus_ray import train_members
 
-    terminal = terminal or Terminal(plain=True)
     with terminal.showing("starting"):
         summary = train_members(config, out, say=terminal.say, progress=terminal.watch)
     print_members(Console(), summary.members)
-    terminal.last(summary.line())
     return summary
 
 
