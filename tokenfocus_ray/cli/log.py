@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -90,12 +91,19 @@ class LogFile:
             os.dup2(handle, number)
         os.close(handle)
 
+    def taking_prints(self) -> AbstractContextManager[object]:
+        """Takes what Python prints, too: Ray does so from a thread of its own."""
+        if self._kept and self.out is not self._stdout:
+            return contextlib.redirect_stdout(self._stdout)
+        return contextlib.nullcontext()
+
     @property
     def worth_reading(self) -> str | None:
         """Where there is something to read that not every launch leaves."""
         if not self._kept:
             return None
-        sys.stderr.flush()
+        for stream in (self._stdout, sys.stderr):
+            stream.flush()
         lines = Path(self._path).read_text(errors="replace").splitlines()
         if all(HARMLESS.search(line) or not line.strip() for line in lines):
             return None
@@ -114,7 +122,7 @@ class LogFile:
         if not self._kept:
             return found
         sys.stdout = self._stdout
-        for stream in (self.out, self.err, sys.stderr):
+        for stream in (self.out, self.err, sys.stdout, sys.stderr):
             stream.flush()
         if self.err is not sys.stderr:
             faulthandler.enable(file=2) if self._had_faults else faulthandler.disable()

@@ -85,8 +85,8 @@ class Terminal:
         """Shows a line: above the display, if that is there."""
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(line, flush=True)
+        elif not self.quiet:
+            print(line, file=self._out, flush=True)
 
     def warn(self, line: str) -> None:
         """Shows what is for the user, though no part of the output."""
@@ -112,6 +112,11 @@ class Terminal:
             stage: What it begins with.
             ray: Whether the job needs Ray.
         """
+        with self._log.taking_prints(), self._shown(stage, ray):
+            yield
+
+    @contextmanager
+    def _shown(self, stage: str, ray: bool) -> Iterator[None]:
         if self.quiet:
             yield
         elif self.verbose and ray:
@@ -136,7 +141,8 @@ class Terminal:
         self._display = Display(stage)
         self._live = Live(
             self._display, console=Screen(file=self._out), refresh_per_second=FRAMES,
-            transient=True, redirect_stderr=self._folder is None,
+            transient=True,
+            redirect_stdout=self._folder is None, redirect_stderr=self._folder is None,
         )  # fmt: skip
         try:
             with self._live, ends.when_stopping(self._display.stop):

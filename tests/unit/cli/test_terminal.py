@@ -34,6 +34,8 @@ def job(terminal):
     terminal.watch(Progress("scoring", 5, 9))
     os.write(1, b"C++ speaks\\n")
     print("a library speaks", file=sys.stderr)
+    print("(raylet) WARNING: Ray prints")
+    sys.stdout.flush()
     terminal.watch(Progress("scoring", 9, 9, new=4, rate=1.5, eta=0.0, codes={{"ok": 4}}))
 
 def command():
@@ -64,7 +66,9 @@ def test_outside_of_a_terminal_lines_as_ever_and_others_in_a_file(tmp_path: Path
     log = tmp_path / "out" / "__job" / "log" / "1.txt"
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (f"5 of 9 rows are there already\nrows=9 seconds=1.0 log={log} out=out\n")
-    assert log.read_text() == f"{NOISE}\nC++ speaks\na library speaks\n"
+    assert (
+        log.read_text() == f"{NOISE}\nC++ speaks\na library speaks\n(raylet) WARNING: Ray prints\n"
+    )
     assert list((tmp_path / "tmp").iterdir()) == []
     run(tmp_path)
     assert sorted(path.name for path in log.parent.iterdir()) == ["1.txt", "2.txt"]
@@ -97,7 +101,7 @@ def test_in_a_terminal_one_display_that_is_gone_at_the_end(tmp_path: Path) -> No
     assert "".join(last) == f"rows=9 seconds=1.0 log={log} out=out"
     for part in ("━", "9/9 rows", "1.5 rows/s", "ETA 0:00:00", "4 scored"):
         assert part in typed.text
-    for part in ("C++ speaks", "a library speaks", "core_worker", "\x1b[?25l"):
+    for part in ("C++ speaks", "a library speaks", "raylet", "core_worker", "\x1b[?25l"):
         assert part not in typed.text
 
 

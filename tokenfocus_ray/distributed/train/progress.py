@@ -94,8 +94,8 @@ def _waiting(job: MemberJob) -> MemberProgress:
 def progress_of(members: Sequence[MemberProgress]) -> Progress:
     """Where all of them stand together."""
     done, total = (sum(getattr(m, key) for m in members) for key in ("step", "n_steps"))
-    running = [m for m in members if m.state == "running"]
-    paces = [m.eta / (m.n_steps - m.step) for m in running if m.eta and m.n_steps > m.step]
+    running = [m for m in members if m.state == "running" and m.step < m.n_steps]
+    paces = [m.eta / (m.n_steps - m.step) for m in running if m.eta]
     # those that are still to come take the places of those that end
     rate = sum(1 / pace for pace in paces) if paces and len(paces) == len(running) else None
     eta = None if rate is None else (total - done) / rate
