@@ -20,8 +20,12 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from tokenfocus_ray.storage import Store
 
-#: Lines that are no reason to look into the file: of every pool of scorers that may be restarted.
-HARMLESS = re.compile(r"core_worker\.cc:\d+: Actor with class name: .*constructor arguments in")
+#: Lines that are no reason to look into the file: of every pool of scorers that may be restarted,
+#: and of every training on few cores.
+HARMLESS = re.compile(
+    r"core_worker\.cc:\d+: Actor with class name: .*constructor arguments in"
+    r"|WARNING: \d+ PYTHON worker processes have been started on node"
+)
 
 
 class LogFile:

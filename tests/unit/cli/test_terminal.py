@@ -18,6 +18,7 @@ from tokenfocus_ray.errors import ConfigError, JobError, UserError
 from tokenfocus_ray.progress import LOOKING, Progress
 from tokenfocus_ray.storage import Store
 
+MANY = "(raylet) WARNING: 8 PYTHON worker processes have been started on node: 1 with address: 1"
 NOISE = (
     "[2026 E 1 1] core_worker.cc:2465: Actor with class name: 'A' and ID: '1' has constructor "
     "arguments in the object store"
@@ -139,7 +140,7 @@ def end(out: Path, error: Exception, *, begun: bool, text: str = "help\n") -> st
 def test_a_job_that_is_refused_leaves_nothing(temporary: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert end(out, ConfigError("no"), begun=False) == ""
-    assert end(out, JobError("Ray did not start"), begun=False, text=f"{NOISE}\n\n") == ""
+    assert end(out, JobError("Ray did not start"), begun=False, text=f"{NOISE}\n\n{MANY}\n") == ""
     assert list(temporary.iterdir()) == []
     note = end(out, JobError("Ray did not start"), begun=False)
     (path,) = temporary.iterdir()
