@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import socket
 import subprocess
@@ -84,10 +85,10 @@ def test_actors_join_when_nodes_do(cluster: Cluster, tmp_path: Path) -> None:
     """``max_workers`` of a job that has work for them, on a cluster that grows under it."""
     path = manifest(tmp_path / "in", [f"p{i}" for i in range(150)])
     command = [path, "out", '{"commit_rows": 1, "workers": 1, "max_workers": 2, "cpus": 1.5}']
-    others = {actor.pid for actor in titled(SCORER)}
+    others = {actor.pid for actor in titled(SCORER, os.getpid())}
 
     def actors() -> int:
-        return len({actor.pid for actor in titled(SCORER)} - others)
+        return len({actor.pid for actor in titled(SCORER, os.getpid())} - others)
 
     with driver(command, tmp_path, cluster.address, "tests.support.standin") as process:
         wait_for(lambda: list((tmp_path / "out").rglob("*.parquet")) or process.poll() is not None)
