@@ -157,10 +157,13 @@ def test_a_member_that_always_fails_is_named_and_the_others_are_kept(
     lines: list[str] = []
     with pytest.raises(TrainingError) as caught:
         train_members(config, str(out), say=lines.append)
-    cause = f"RuntimeError: {unreadable.value}".splitlines()[0]
+    cause = (
+        f"TrainingError: {state} is not what training wrote ({unreadable.value!s:.200}); delete "
+        f"{folder} and launch the same command again, which trains the member anew"
+    )
     assert str(caught.value) == (
         f"1 of 2 members could not be trained, first {second}: {cause}. The others are kept; "
-        f"launch the same command again to train those that are missing"
+        f"unless that is put right, the same command would end the same"
     )
     assert f"{second}: failed: {cause}" in lines
     assert not (folder / "member.json").exists()
@@ -197,7 +200,7 @@ def test_a_member_that_diverges_is_not_started_again(reference: Reference, tmp_p
         rf"1 of 2 members could not be trained, first {SECOND}: DivergedError: step (\d): the loss "
         r"is \S+ and its gradient's norm \S+, with rows '\w+', '\w+', '\w+'; lower "
         r"optimizer\.learning_rate \(1e\+30\), and choose another --out, or look at the rows\. The "
-        r"others are kept; the same command would end the same",
+        r"others are kept; unless that is put right, the same command would end the same",
         str(caught.value),
     )
     assert found, str(caught.value)

@@ -35,7 +35,7 @@ def failure_of(failed: Mapping[str, Exception], n_members: int) -> TrainingError
     remedy = (
         "launch the same command again to train those that are missing"
         if again
-        else "the same command would end the same"
+        else "unless that is put right, the same command would end the same"
     )
     return TrainingError(
         f"{len(failed)} of {n_members} members could not be trained, first {name}: "

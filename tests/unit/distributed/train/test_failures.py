@@ -89,7 +89,7 @@ def test_a_failed_member_is_named_with_what_helps() -> None:
     )
     assert str(failure_of({"m0": ended}, 3)) == (
         "1 of 3 members could not be trained, first m0: DivergedError: step 3: the loss is nan. "
-        "The others are kept; the same command would end the same"
+        "The others are kept; unless that is put right, the same command would end the same"
     )
     assert str(failure_of({"m0": ended, "m2": died}, 3)) == (
         "2 of 3 members could not be trained, first m0: DivergedError: step 3: the loss is nan. "
