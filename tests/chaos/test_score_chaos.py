@@ -18,6 +18,7 @@ import pandas as pd
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from tests.support.processes import driver, end, stop, titled, wait_for
@@ -96,13 +97,20 @@ def arguments(undisturbed: Undisturbed, folder: Path) -> list[str]:
 
 
 def test_a_driver_killed_five_times(undisturbed: Undisturbed, tmp_path: Path) -> None:
-    """At seeded points, also by the signals that ask; what was committed is not written again."""
+    """At seeded points, also by the signals that ask; what was committed is not written again.
+
+    First with sessions of its own, then on a cluster that outlives it.
+    """
     out, command = tmp_path / "out", arguments(undisturbed, tmp_path)
+    cluster = ray.get_runtime_context().gcs_address
     points = random.Random(5)
     before: dict[Path, int] = {}
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGKILL):
+    for number, address in (
+        (signal.SIGKILL, None), (signal.SIGTERM, None), (signal.SIGINT, cluster),
+        (signal.SIGKILL, cluster), (signal.SIGKILL, cluster),
+    ):  # fmt: skip
         wanted = len(before) + points.randint(1, 4)
-        with driver(command, tmp_path) as process:
+        with driver(command, tmp_path, address) as process:
             wait_for(lambda n=wanted: len(commits(out)) >= n or process.poll() is not None)  # type: ignore[misc]
             assert process.poll() is None, (tmp_path / "output.txt").read_text()[-3000:]
             if number == signal.SIGKILL:
@@ -113,7 +121,7 @@ def test_a_driver_killed_five_times(undisturbed: Undisturbed, tmp_path: Path) ->
         after = {path: path.stat().st_mtime_ns for path in commits(out)}
         assert after.items() >= before.items()
         before = after
-    with driver(command, tmp_path) as process:
+    with driver(command, tmp_path, cluster) as process:
         assert process.wait(timeout=600) == 0, (tmp_path / "output.txt").read_text()[-3000:]
     line = (tmp_path / "output.txt").read_text().splitlines()[-1]
     assert line.startswith(f"rows={ROWS} scored={ROWS - 5} unscored=5 (image_corrupt 5) ")

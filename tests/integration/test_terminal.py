@@ -41,13 +41,13 @@ def test_a_person_looks_on_stops_it_and_goes_on(folder: Path, benchmark_folder: 
         )
         assert any(re.match(r"\d+ scored, 0 unscored", line) for line in typed.screen)
         typed.type("\x03")
-        assert typed.end(300) == 130
+        assert typed.end(300) == 130, typed.screen
         assert typed.screen == ["stopped; launch the same command again to go on"]
         assert not RAYS.search(typed.text)
         assert "\x1b[?25l" not in typed.text  # a cursor that is hidden may stay so
 
     with score(folder, benchmark_folder) as typed:
-        assert typed.end(300) == 0
+        assert typed.end(300) == 0, typed.screen
         there, last = typed.screen
         found = re.fullmatch(rf"(\d+) of {ROWS} rows are there already", there)
         assert found

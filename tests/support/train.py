@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
+from filelock import FileLock
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
@@ -97,15 +98,24 @@ class Reference:
 
 @functools.cache
 def reference_run(base: Path) -> Reference:
-    """The run that others are compared with: made once, in a folder below ``base``."""
+    """The run that others are compared with: made once for all streams of tests.
+
+    Args:
+        base: pytest's folder of this stream, below that of all.
+    """
     from tokenfocus_ray.distributed.train.job import train_members
 
-    folder = base / "train-reference"
-    data = small_data(folder / "data")
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "train-reference"
+    data, said = folder / "data" / "train.parquet", folder / "said.json"
     config = small_config(data)
-    lines: list[str] = []
-    summary = train_members(config, str(folder / "run"), say=lines.append)
-    return Reference(config, data, folder / "run", tuple(lines), summary.line())
+    with FileLock(folder.with_suffix(".lock")):
+        if not said.exists():
+            small_data(folder / "data")
+            lines: list[str] = []
+            summary = train_members(config, str(folder / "run"), say=lines.append)
+            said.write_text(json.dumps([lines, summary.line()]))
+    lines, last = json.loads(said.read_text())
+    return Reference(config, data, folder / "run", tuple(lines), last)
 
 
 def take_member(source: Path, out: Path, name: str, **changed: str) -> None:

@@ -28,7 +28,7 @@ from tokenfocus_ray.distributed.layout import INPUT, JOB, part_name
 from tokenfocus_ray.distributed.lease import Lease
 from tokenfocus_ray.distributed.output import OutputFolder, OutputKind
 from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
-from tokenfocus_ray.distributed.session import ray_session
+from tokenfocus_ray.distributed.session import ray_session, streamed
 from tokenfocus_ray.ensemble.apply import merge
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import OutputError
@@ -196,11 +196,11 @@ def _run(make: Any, todo: Sequence[int], n_rows: int, watch: Watch) -> None:
     keep_exceptions(dataset)
     there = n_rows - sum(min(PART_ROWS, n_rows - part * PART_ROWS) for part in todo)
     pace = Pace()
-    batches: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    with unwrapped_errors():
+    with unwrapped_errors(), streamed(dataset) as batches:
         watch(pace.progress("merging", n_rows, there=there))
         for batch in batches:
-            pace.count({"rows": sum(batch["rows"].to_pylist())})
+            made: list[Any] = batch["rows"].to_pylist()
+            pace.count({"rows": sum(made)})
             watch(pace.progress("merging", n_rows, there=there))
 
 

@@ -6,10 +6,13 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from typing import Any
 
 import psutil
+import pyarrow as pa
 import ray
 
 from tokenfocus_ray.distributed.cluster import join_cluster
@@ -18,6 +21,8 @@ from tokenfocus_ray.errors import JobError
 #: Fewest logical CPUs of a local session. Readers, decoders, scorers and writers each hold a share
 #: at the same time; with fewer, a pipeline can wait for itself for ever.
 LOCAL_CPUS = 4
+#: How Ray Data names the thread of a pipeline, and how long one may take to end.
+PIPELINE_THREAD, PIPELINE_SECONDS = "StreamingExecutor-", 8.0
 #: Where Ray says that it asks for a token; and what it says that is no news.
 _TOKEN_SETUP = "ray._private.authentication.authentication_token_setup"
 _NO_NEWS = ("Token authentication is enabled", "Progress bars disabled")
@@ -56,6 +61,7 @@ def ray_session(*, verbose: bool = False) -> Iterator[None]:
     except Exception:
         raise
     except BaseException:  # stopped, perhaps while it started: then no process waits for another
+        _wait_for_pipelines()
         started = _processes() - before if is_local else set()
         ray.shutdown()
         _, alive = psutil.wait_procs(started, timeout=3)
@@ -65,6 +71,26 @@ def ray_session(*, verbose: bool = False) -> Iterator[None]:
         raise
     finally:
         ray.shutdown()
+
+
+def streamed(dataset: ray.data.Dataset) -> AbstractContextManager[Iterator[pa.Table]]:
+    """The blocks of a dataset as tables, in a block after which its pipeline is shut down.
+
+    Also where the block ends by an error: a pipeline has a thread of its own, which would go on.
+    """
+    blocks: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    return closing(iter(blocks))
+
+
+def _wait_for_pipelines() -> None:
+    """Waits for Ray Data's threads, which have been told to end and may be at work for a moment.
+
+    One that finds Ray shut down ends the process at once, with exit code 1 and no last line.
+    """
+    end = time.monotonic() + PIPELINE_SECONDS
+    for thread in threading.enumerate():
+        if thread.name.startswith(PIPELINE_THREAD):
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 def _start(level: int, verbose: bool) -> None:

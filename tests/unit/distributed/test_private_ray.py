@@ -46,6 +46,10 @@ SETTINGS = {
 }
 #: Variables and words that no documentation names -> where they stand, and what depends on them.
 TEXTS = {
+    "StreamingExecutor-": (
+        "ray.data._internal.execution.streaming_executor",
+        "distributed/session.py: Ray is not shut down under a pipeline that is at work",
+    ),
     "RAY_gcs_server_port_wait_time_s": (
         "ray._private.node",
         "distributed/cluster.py: a cluster that does not answer is told in seconds",

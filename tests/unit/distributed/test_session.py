@@ -6,14 +6,19 @@ import inspect
 import io
 import logging
 import signal
+import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import ray.data
 from ray._private.authentication import authentication_token_setup
 from ray.data._internal import progress
 
-from tokenfocus_ray.distributed.session import _own_handler, _quieten
+from tokenfocus_ray.distributed import session
+from tokenfocus_ray.distributed.session import _own_handler, _quieten, ray_session, streamed
 
 
 @pytest.fixture
@@ -86,3 +91,48 @@ def test_that_a_session_asks_for_its_own_token_is_no_news(caplog: pytest.LogCapt
             logging.getLogger("ray").removeHandler(caplog.handler)
     found = {record.getMessage().partition(" for ")[0] for record in caplog.records}
     assert found == {"Token authentication is disabled"}
+
+
+def test_a_pipeline_ends_with_the_block_that_reads_it() -> None:
+    ended = []
+
+    def blocks(**options: object) -> Iterator[int]:
+        try:
+            yield from range(9)
+        finally:
+            ended.append(True)
+
+    dataset = cast("ray.data.Dataset", SimpleNamespace(iter_batches=blocks))
+
+    def read() -> None:
+        with streamed(dataset) as batches:
+            for _ in batches:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        read()
+    assert ended  # though the error still holds the frames
+    assert stopped.value.__traceback__
+
+
+def test_ray_outlives_a_pipeline_that_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else Ray's C++ ends the process when the thread calls it: exit code 1, and no last line."""
+    happened: list[str] = []
+
+    def work() -> None:
+        time.sleep(0.3)
+        happened.append("pipeline ended")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(session, "_start", lambda *options: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: happened.append("shutdown"))
+
+    @ray_session()
+    def stopped() -> None:
+        threading.Thread(target=work, name="StreamingExecutor-dataset_1", daemon=True).start()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert happened[:2] == ["pipeline ended", "shutdown"]

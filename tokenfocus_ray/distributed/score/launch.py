@@ -34,7 +34,7 @@ from tokenfocus_ray.distributed.score.pools import Scorer, fewest_workers, passe
 from tokenfocus_ray.distributed.score.progress import progress_of
 from tokenfocus_ray.distributed.score.publish import publish
 from tokenfocus_ray.distributed.score.tasks import CommitPieces, PreparePieces, ReadPieces
-from tokenfocus_ray.distributed.session import cluster_gpus
+from tokenfocus_ray.distributed.session import cluster_gpus, streamed
 from tokenfocus_ray.errors import JobError
 from tokenfocus_ray.progress import Pace, Watch, unwatched
 from tokenfocus_ray.say import Say
@@ -156,14 +156,12 @@ class BatchRun:
         keep_exceptions(dataset)
         context.enable_progress_bars = False
         context.execution_no_progress_timeout_s = self._job.stall_minutes * 60
-        blocks: Any = dataset.iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=0
-        )
-        for batch in blocks:
-            for row in batch.to_pylist():
-                self._note(run, row)
-            self._publish_ready()
-            self._gather(wait=False)
+        with streamed(dataset) as batches:
+            for batch in batches:
+                for row in batch.to_pylist():
+                    self._note(run, row)
+                self._publish_ready()
+                self._gather(wait=False)
 
     def _pipeline(self, run: range, units: list[pa.Table], attempts: Any) -> ray.data.Dataset:
         columns, job = self._source.columns, self._job

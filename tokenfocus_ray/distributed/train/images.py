@@ -17,6 +17,7 @@ from tokenfocus_ray.datasets.role_values import valid_values
 from tokenfocus_ray.datasets.units import Source, Unit, read_unit
 from tokenfocus_ray.distributed.layout import INPUT
 from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
+from tokenfocus_ray.distributed.session import streamed
 from tokenfocus_ray.distributed.train.manifest import Manifest
 from tokenfocus_ray.distributed.train.stream import CHUNK_ROWS, DATA_CPUS, in_chunks
 from tokenfocus_ray.errors import ImageDecodeError, ManifestError, RowError
@@ -187,10 +188,9 @@ def inspect_images(
     total = (samples if manifest.columns.image is None else manifest.table).num_rows
     keep_exceptions(dataset)
     dataset.context.enable_progress_bars = False
-    batches: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
     seen: dict[int, dict[str, Any]] = {}
     pace = Pace()
-    with unwrapped_errors():
+    with unwrapped_errors(), streamed(dataset) as batches:
         watch(pace.progress(LOOKING, total, unit="images"))
         for batch in batches:
             seen |= {row["row"]: row for row in batch.to_pylist()}

@@ -53,7 +53,8 @@ def test_a_launch_tells_where_it_stands_at_each_piece() -> None:
         def _pipeline(self, run: range, *rest: Any) -> Any:
             self._workers = {"pixels": 1}
             batches = [pa.Table.from_pylist([piece]) for piece in pieces]
-            return SimpleNamespace(context=SimpleNamespace(), iter_batches=lambda **_: batches)
+            blocks = (batch for batch in batches)  # which can be closed, as Ray Data's
+            return SimpleNamespace(context=SimpleNamespace(), iter_batches=lambda **_: blocks)
 
         def _publish_ready(self) -> bool:
             return False
