@@ -61,16 +61,15 @@ def ray_session(*, verbose: bool = False) -> Iterator[None]:
     except Exception:
         raise
     except BaseException:  # stopped, perhaps while it started: then no process waits for another
-        _wait_for_pipelines()
         started = _processes() - before if is_local else set()
-        ray.shutdown()
+        _shut_down()
         _, alive = psutil.wait_procs(started, timeout=3)
         for process in alive:
             with suppress(psutil.Error):
                 process.kill()
         raise
     finally:
-        ray.shutdown()
+        _shut_down()
 
 
 def streamed(dataset: ray.data.Dataset) -> AbstractContextManager[Iterator[pa.Table]]:
@@ -82,8 +81,8 @@ def streamed(dataset: ray.data.Dataset) -> AbstractContextManager[Iterator[pa.Ta
     return closing(iter(blocks))
 
 
-def _wait_for_pipelines() -> None:
-    """Waits for Ray Data's threads, which have been told to end and may be at work for a moment.
+def _shut_down() -> None:
+    """Shuts Ray down, after Ray Data's threads: told to end, they may be at work for a moment.
 
     One that finds Ray shut down ends the process at once, with exit code 1 and no last line.
     """
@@ -91,6 +90,7 @@ def _wait_for_pipelines() -> None:
     for thread in threading.enumerate():
         if thread.name.startswith(PIPELINE_THREAD):
             thread.join(max(0.0, end - time.monotonic()))
+    ray.shutdown()
 
 
 def _start(level: int, verbose: bool) -> None:

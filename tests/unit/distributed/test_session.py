@@ -115,7 +115,10 @@ def test_a_pipeline_ends_with_the_block_that_reads_it() -> None:
     assert stopped.value.__traceback__
 
 
-def test_ray_outlives_a_pipeline_that_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_ray_outlives_a_pipeline_that_is_at_work(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else Ray's C++ ends the process when the thread calls it: exit code 1, and no last line."""
     happened: list[str] = []
 
@@ -131,8 +134,8 @@ def test_ray_outlives_a_pipeline_that_is_at_work(monkeypatch: pytest.MonkeyPatch
     @ray_session()
     def stopped() -> None:
         threading.Thread(target=work, name="StreamingExecutor-dataset_1", daemon=True).start()
-        raise KeyboardInterrupt
+        raise error
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         stopped()
     assert happened[:2] == ["pipeline ended", "shutdown"]
