@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Two streams of test files, each with a Ray session and a store of its own: most of the time is
-# spent waiting for Ray. The slow files come first, as they are collected.
+# Two streams of test files, each with a Ray session and a store of its own. The slow files come
+# first, as they are collected.
 STREAMS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

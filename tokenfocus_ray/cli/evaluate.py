@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokenfocus_ray.cli.options import AnyTable, Encoding, Report, Target
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -23,13 +25,8 @@ def evaluate(
         str | None,
         typer.Option(help="Its human labels: a Parquet manifest, or EvalMuse .json."),
     ] = None,
-    table: Annotated[
-        str | None,
-        typer.Option(help="Or any table of scores and labels: Parquet, .csv, .tsv, .jsonl."),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Its column of the label, or pattern of raters' columns.")
-    ] = None,
+    table: AnyTable = None,
+    target: Target = None,
     group: Annotated[str | None, typer.Option(help="Its column of the prompt.")] = None,
     column: Annotated[
         str | None, typer.Option(help="What to measure: a column, or a member; SCORES have score.")
@@ -42,11 +39,9 @@ def evaluate(
         tuple[float, float] | None,
         typer.Option(help="Lowest and highest possible label of the table."),
     ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of labels and tables in text, such as latin-1 [utf-8].")
-    ] = None,
+    encoding: Encoding = None,
     plots: Annotated[str | None, typer.Option(help="Folder for plots, as PNG files.")] = None,
-    json: Annotated[str | None, typer.Option(help="Also write the report to this file.")] = None,
+    json: Report = None,
 ) -> None:
     """Measure how well scores follow human labels, with intervals and comparisons."""
     evaluate_and_print(

@@ -20,6 +20,18 @@ _PATHS = (
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the last line and errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Print Ray's own lines too.")]
+#: Of a table that no job wrote.
+AnyTable = Annotated[
+    str | None,
+    typer.Option(help="Or any table of scores and labels: Parquet, .csv, .tsv, .jsonl."),
+]
+Target = Annotated[
+    str | None, typer.Option(help="Its column of the label, or pattern of raters' columns.")
+]
+Encoding = Annotated[
+    str | None, typer.Option(help="Of labels and tables in text, such as latin-1 [utf-8].")
+]
+Report = Annotated[str | None, typer.Option(help="Also write the report to this file.")]
 
 
 class Command(TyperCommand):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokenfocus_ray.cli.options import Quiet, Verbose
+from tokenfocus_ray.cli.options import AnyTable, Encoding, Quiet, Report, Target, Verbose
 from tokenfocus_ray.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -25,13 +25,8 @@ def stack(
     labels: Annotated[
         str | None, typer.Option(help="Their human labels: a Parquet manifest, or EvalMuse .json.")
     ] = None,
-    table: Annotated[
-        str | None,
-        typer.Option(help="Or any table of scores and labels: Parquet, .csv, .tsv, .jsonl."),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Its column of the label, or pattern of raters' columns.")
-    ] = None,
+    table: AnyTable = None,
+    target: Target = None,
     features: Annotated[
         list[str] | None,
         typer.Option(help="Column of scores or pattern, such as 'm_*'; may be repeated."),
@@ -39,11 +34,9 @@ def stack(
     group: Annotated[
         str | None, typer.Option(help="Column whose equal values are never parted: the prompt.")
     ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of labels and tables in text, such as latin-1 [utf-8].")
-    ] = None,
+    encoding: Encoding = None,
     out: Annotated[str | None, typer.Option(help="Folder of the ensemble, local or s3://.")] = None,
-    json: Annotated[str | None, typer.Option(help="Also write the report to this file.")] = None,
+    json: Report = None,
     method: Annotated[
         str,
         typer.Option(help="single, rank_mean, nnls, ridge, boosting, blend, or auto."),
