@@ -29,7 +29,8 @@ Target = Annotated[
     str | None, typer.Option(help="Its column of the label, or pattern of raters' columns.")
 ]
 Encoding = Annotated[
-    str | None, typer.Option(help="Of labels and tables in text, such as latin-1 [utf-8].")
+    str | None,
+    typer.Option(help="Of labels and tables in text, such as latin-1.", show_default="utf-8"),
 ]
 Report = Annotated[str | None, typer.Option(help="Also write the report to this file.")]
 

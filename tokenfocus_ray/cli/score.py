@@ -30,7 +30,9 @@ def score(
     ] = None,
     images: Annotated[
         str | None,
-        typer.Option(help="Folder that relative image paths start from [the manifest's]."),
+        typer.Option(
+            help="Folder that relative image paths start from.", show_default="the manifest's"
+        ),
     ] = None,
     images_only: Annotated[
         bool, typer.Option("--images-only", help="Refuse image paths that lead out of --images.")
@@ -43,7 +45,8 @@ def score(
         ),
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="Of captions and text manifests, such as latin-1 [utf-8].")
+        str | None,
+        typer.Option(help="Of captions and text manifests, such as latin-1.", show_default="utf-8"),
     ] = None,
     no_quotes: Annotated[
         bool, typer.Option("--no-quotes", help="Quotes in .csv and .tsv are part of the text.")
@@ -52,14 +55,16 @@ def score(
         str | None, typer.Option(help="YAML of ScoringConfig, and of JobConfig under 'job'.")
     ] = None,
     max_visual_tokens: Annotated[
-        int | None, typer.Option(help="Most image tokens an image [the backbone's own limit].")
+        int | None,
+        typer.Option(help="Most image tokens an image.", show_default="the backbone's own limit"),
     ] = None,
     ensemble: Annotated[
         str | None,
         typer.Option(help="Folder of `tokenfocus stack`: scores with its members, merged."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Scoring actors [one a GPU; one without GPU].")
+        int | None,
+        typer.Option(min=1, help="Scoring actors.", show_default="one a GPU; one without GPU"),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the scores in --out first.")

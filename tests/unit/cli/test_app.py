@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -435,3 +436,18 @@ def test_module_runs_as_a_script(tmp_path: Path) -> None:
     assert done.stderr == (
         "error: samples must be at least 24 (six generators, four prompts), got 3\n"
     )
+
+
+def test_help_has_no_brackets_that_rich_takes_for_markup() -> None:
+    """What stands in them would not be printed; defaults in words are ``show_default``."""
+    folder = Path(tokenfocus_ray.__file__).parent / "cli"
+    texts = [
+        str(node.value.value)
+        for path in sorted(folder.glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.keyword)
+        and node.arg == "help"
+        and isinstance(node.value, ast.Constant)
+    ]
+    assert len(texts) > 30
+    assert [text for text in texts if "[" in text] == []
