@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +16,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from tests.support.processes import driver, end, stop, titled, wait_for
+from tests.support.processes import driver, end, in_background, stop, titled, wait_for
 from tests.support.proxy import faulty_proxy
 from tests.support.s3 import S3Server
 from tokenfocus_ray.config import JobConfig, ScoringConfig
@@ -134,30 +129,21 @@ def test_a_driver_killed_five_times(undisturbed: Undisturbed, tmp_path: Path) ->
     assert record["launch"]["rows"] == ROWS - COMMIT_ROWS * len(before)
 
 
-@contextlib.contextmanager
-def in_background(what: Callable[[], Any]) -> Iterator[list[Any]]:
-    """Runs a function beside the block; its result is in the list afterwards."""
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(what()), daemon=True)
-    thread.start()
-    yield results
-    thread.join(timeout=60)
-    assert results
-
-
 def test_a_killed_actor_is_replaced(undisturbed: Undisturbed, tmp_path: Path) -> None:
     """Twice, in one launch: its rows are scored by the next one, and no other launch is needed."""
     out = tmp_path / "out"
 
     def kill() -> int:
-        killed = 0
+        killed: set[int] = set()
         for n in (2, 6):
             wait_for(lambda n=n: len(commits(out)) >= n)  # type: ignore[misc]
-            (actor,) = titled(SCORER, os.getpid())
+            # what the first one scored may be committed before the next one has started
+            (actor,) = wait_for(
+                lambda: [a for a in titled(SCORER, os.getpid()) if a.pid not in killed]
+            )
             actor.kill()
-            killed += 1
-            time.sleep(0.5)
-        return killed
+            killed.add(actor.pid)
+        return len(killed)
 
     with in_background(kill) as killed:
         summary = score_manifest(str(undisturbed.manifest), str(out), CONFIG, job=JOB, say=str)

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from tests.support.processes import driver, end, stop, titled, wait_for
+from tests.support.processes import driver, end, in_background, stop, titled, wait_for
 from tests.support.train import (
     BACKBONE,
     MEMBERS,
@@ -79,19 +78,15 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(reference: Reference, tmp_p
     """SIGKILL in the middle of the first epoch."""
     out = tmp_path / "run"
     take_member(reference.out, out, FIRST)
-    killed: list[int] = []
 
-    def kill() -> None:
+    def kill() -> int:
         wait_for(lambda: steps_saved(out, SECOND))
         (worker,) = titled(WORKER, os.getpid())
         worker.kill()
-        killed.append(steps_saved(out, SECOND))
+        return steps_saved(out, SECOND)
 
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
-    train_members(small_config(reference.data, checkpoint_steps=1), str(out), say=str)
-    thread.join(timeout=60)
-    assert killed
+    with in_background(kill) as killed:
+        train_members(small_config(reference.data, checkpoint_steps=1), str(out), say=str)
     assert killed[0] < N_STEPS
     # a step that was saved is not trained again
     assert n_reports(out, SECOND) == N_STEPS

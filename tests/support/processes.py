@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ def wait_for(what: Callable[[], Any], seconds: float = 600.0) -> Any:
             return found
         time.sleep(0.02)
     raise TimeoutError(f"waited {seconds} s")
+
+
+@contextlib.contextmanager
+def in_background(what: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Runs a function beside the block; at its end the result is listed, or the error raised."""
+    results: list[Any] = []
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(what)
+        yield results
+        results.append(future.result(timeout=60))
 
 
 @contextlib.contextmanager
