@@ -104,7 +104,7 @@ def _row(
     row |= {"key": key, "shard": uri.rpartition("/")[2]}
     fields = [name for name in schema.names if name not in _COLUMNS and name != image]
     try:
-        row[image] = files.get(_picture(sample) if image == "image" else image.lower())
+        row[image] = files.get(picture(sample) if image == "image" else image.lower())
         caption = decode_text(files.get("txt") or b"", encoding, f"{key}.txt")
         row["prompt"] = caption.strip() or None
         row["json"] = _json_text(files.get("json") or b"", encoding, f"{key}.json") or None
@@ -125,7 +125,7 @@ def _row(
     return row
 
 
-def _picture(sample: Sample) -> str:
+def picture(sample: Sample) -> str:
     """The ending of the image."""
     images = [ending for ending in sample.files if is_image(f".{ending}")]
     plain = [ending for ending in images if ending in IMAGE_ENDINGS]

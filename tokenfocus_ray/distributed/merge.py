@@ -2,6 +2,7 @@
 
     OUT/part-NNNNN.parquet     rows NNNNN * PART_ROWS and on, in the order of the input
     OUT/__job/merge.json       the ensemble and the tables; another launch must agree
+    OUT/__job/run.json         what was scored, as the first table's job wrote it down
     OUT/__job/input/N.parquet  text tables, as Parquet
 
 A part is written whole or not at all and its name says which rows are in it, so a relaunch makes
@@ -23,6 +24,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import ray
 
+from tokenfocus_ray.datasets.recorded import RUN_FILE, RecordedInput
 from tokenfocus_ray.datasets.row_table import RowTable, check_equal_rows
 from tokenfocus_ray.distributed.layout import INPUT, JOB, part_name
 from tokenfocus_ray.distributed.lease import Lease
@@ -158,6 +160,8 @@ def merge_scores(
                 for table in tables:
                     launch.keep_inputs(table.inputs)
                 launch.write_record()
+            if found := RecordedInput.find(scores[0]):  # where the images are found again
+                store.write_json(RUN_FILE, {"input": found.model_dump()})
             if todo := _missing(store, parts):
                 if len(todo) < len(parts):
                     say(f"{len(parts) - len(todo):,} of {len(parts):,} parts are there already")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
+from collections.abc import Mapping
+from typing import Any
 
 from tokenfocus_ray.errors import ConfigError, ImageDecodeError
 from tokenfocus_ray.schema import MAX_IMAGE_BYTES
@@ -52,6 +54,37 @@ def fetch(
         if confined:
             place = _inside(folder, place, label)
     return _read_local(place, label) if isinstance(place, str) else _read_store(place, label)
+
+
+def original(
+    value: Any, uri: Any, base: str | None, *, column: str | None, confined: bool = False
+) -> tuple[bytes, str]:
+    """The encoded image of a manifest's row: what the row holds, or what it refers to.
+
+    Args:
+        value: Of its image column: bytes, a mapping of ``bytes`` and ``path``, a path, or None.
+        uri: Of its column of paths, used where ``value`` is None.
+        base: Folder that relative paths start from.
+        column: Which is to have a value, for the message.
+        confined: Whether only images below ``base`` are read.
+
+    Returns:
+        The bytes, not looked at, and how messages name the image.
+
+    Raises:
+        ImageDecodeError: as :func:`fetch`; image_missing where the row has neither.
+    """
+    if isinstance(value, Mapping):
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
+    if isinstance(value, bytes):
+        return value, "image"
+    uri = value if value is not None else uri
+    if uri is None or not str(uri).strip():
+        raise ImageDecodeError(
+            "image_missing",
+            f"the row has no image: column {column!r} is empty; give bytes, a path or a URI",
+        )
+    return fetch(str(uri), base, confined=confined), f"image {str(uri)!r}"
 
 
 def short(value: object) -> str:

@@ -14,7 +14,7 @@ from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.datasets.role_values import valid_values
 from tokenfocus_ray.errors import ImageDecodeError, RowError
 from tokenfocus_ray.schema import sample_id
-from tokenfocus_ray.scoring.fetch import fetch
+from tokenfocus_ray.scoring.fetch import original
 from tokenfocus_ray.scoring.image import decode
 from tokenfocus_ray.scoring.request import image_reference
 from tokenfocus_ray.scoring.wire import (
@@ -99,19 +99,9 @@ class PrepareStage:
         return {i: _prepared(spec, pixels) for i, spec in self.image_specs.items()}
 
     def _decode(self, value: Any, uri: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        if isinstance(value, Mapping):
-            value = value.get("path") if value.get("bytes") is None else value["bytes"]
-        if isinstance(value, bytes):
-            return decode(value)
-        uri = value if value is not None else uri
-        if uri is None or not str(uri).strip():
-            raise ImageDecodeError(
-                "image_missing",
-                f"the row has no image: column {self.columns.image_uri or self.columns.image!r} is "
-                f"empty; give bytes, a path or a URI",
-            )
-        data = fetch(str(uri), self.base, confined=self.confined)
-        return decode(data, where=f"image {str(uri)!r}")
+        column = self.columns.image_uri or self.columns.image
+        data, where = original(value, uri, self.base, column=column, confined=self.confined)
+        return decode(data, where=where)
 
 
 def _prepared(spec: ImageSpec, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from tokenfocus_ray.errors import OutputError
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.tables.parquet import to_parquet
 
-JOB_FILE, RUN_FILE = f"{JOB}/job.json", f"{JOB}/run.json"
+JOB_FILE = f"{JOB}/job.json"
 #: Codes that say nothing about the row: scoring it again may give a score.
 RETRIED = ("storage", "scoring_failed", "process_died")
 

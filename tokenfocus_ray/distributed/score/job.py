@@ -17,6 +17,7 @@ import pyarrow.dataset as pads
 import ray
 
 from tokenfocus_ray.config import JobConfig, ScoringConfig
+from tokenfocus_ray.datasets.recorded import RUN_FILE, RecordedInput
 from tokenfocus_ray.datasets.sources import plan_source
 from tokenfocus_ray.datasets.units import Source
 from tokenfocus_ray.distributed.layout import COMMITS, INPUT
@@ -29,7 +30,7 @@ from tokenfocus_ray.distributed.preflight import (
     resolve_config,
     scoring_identity,
 )
-from tokenfocus_ray.distributed.score.commits import JOB_FILE, RUN_FILE
+from tokenfocus_ray.distributed.score.commits import JOB_FILE
 from tokenfocus_ray.distributed.score.launch import BatchRun
 from tokenfocus_ray.distributed.score.ledger import Ledger
 from tokenfocus_ray.distributed.score.pools import Scorer, check_budget
@@ -240,7 +241,9 @@ def run_job(
             summary = _count(store, source.n_rows)
             summary = replace(summary, out=out, seconds=time.monotonic() - started)
             if record or not store.exists(RUN_FILE):
-                store.write_json(RUN_FILE, asdict(summary) | {"launch": record, "job": identity})
+                recorded = RecordedInput.of(manifests, source, images, dict(mapping), text)
+                about = {"launch": record, "job": identity, "input": recorded.model_dump()}
+                store.write_json(RUN_FILE, asdict(summary) | about)
     return summary
 
 

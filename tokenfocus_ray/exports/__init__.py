@@ -1,0 +1,1 @@
+"""What data teams take away of scores: selections, pairs, other projects' formats."""
