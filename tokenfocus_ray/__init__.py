@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         load_score_config,
     )
     from tokenfocus_ray.datasets.synthetic.files import write_benchmark
+    from tokenfocus_ray.distributed.importing import ImportSummary, import_manifest
     from tokenfocus_ray.distributed.merge import MergeSummary, merge_scores
     from tokenfocus_ray.distributed.score.job import RunSummary, score_manifest
     from tokenfocus_ray.distributed.session import ray_session
@@ -41,6 +42,7 @@ _ROOMS = {
         "load_score_config",
     ),
     "datasets.synthetic.files": ("write_benchmark",),
+    "distributed.importing": ("ImportSummary", "import_manifest"),
     "distributed.merge": ("MergeSummary", "merge_scores"),
     "distributed.score.job": ("RunSummary", "score_manifest"),
     "distributed.session": ("ray_session",),
@@ -63,6 +65,7 @@ __all__ = [
     "Ensemble",
     "Evaluation",
     "FittedEnsemble",
+    "ImportSummary",
     "JobConfig",
     "MergeSummary",
     "PoolConfig",
@@ -79,6 +82,7 @@ __all__ = [
     "__version__",
     "evaluate_scores",
     "fit_ensemble",
+    "import_manifest",
     "load_score_config",
     "merge_scores",
     "plan_training",

@@ -84,4 +84,4 @@ def member_line(member: MemberProgress) -> str:
     return text
 
 
-_LINES = {"scoring": scoring_line, "merging": merging_line}
+_LINES = {"scoring": scoring_line, "merging": merging_line, "importing": merging_line}

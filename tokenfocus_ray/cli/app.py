@@ -14,7 +14,7 @@ from tokenfocus_ray.cli.options import Command
 from tokenfocus_ray.version import __version__
 
 #: Commands that go on where they ended when they are launched again.
-GOING_ON = (["score"], ["train"], ["merge"], ["demo"])
+GOING_ON = (["score"], ["train"], ["merge"], ["demo"], ["data", "import"])
 
 app = typer.Typer(
     help="Scores how well generated images follow their prompts (TokenFocus-VQA on Ray).",
@@ -46,11 +46,12 @@ for _command in (
 ):  # fmt: skip
     app.command(cls=Command)(_command)
 data.command(cls=Command)(data_commands.synthetic)
+data.command("import", cls=Command)(data_commands.import_)
 
 
 def main() -> None:
     """Runs the command; :mod:`~tokenfocus_ray.cli.ends` says how it ends."""
-    sys.exit(run(app, goes_on=sys.argv[1:2] in GOING_ON))
+    sys.exit(run(app, goes_on=any(sys.argv[1 : 1 + len(c)] == c for c in GOING_ON)))
 
 
 if __name__ == "__main__":

@@ -65,6 +65,13 @@ def find_columns(names: Sequence[str], mapping: Mapping[str, str], where: str) -
     prompt = found["prompt"]
     if prompt is None or (found["image"] is None and found["image_uri"] is None):
         tried = CONVENTIONS
+        if prompt is not None and {"elements", "element_questions"} & set(names):
+            raise ManifestError(
+                f"{where}: found columns {list(names)}, of which {prompt!r} is the prompt and none "
+                f"is an image. Add bytes in one of {list(tried['image'])}, or a path or URI in one "
+                f"of {list(tried['image_uri'])}; a benchmark's prompts are imported with yours by "
+                f"`tokenfocus data import ... --images FOLDER/{{id}}.png`"
+            )
         raise ManifestError(
             f"{where}: found columns {list(names)}; wanted a prompt (one of "
             f"{list(tried['prompt'])}) and an image (bytes in one of {list(tried['image'])}, or a "

@@ -74,6 +74,16 @@ COMMANDS = {
     "merge": ["SCORES", "--ensemble", "--out", *SHOWN],
     "demo": ["--out", "--samples", "--seed", *SHOWN],
     "data": [],
+    "data import": [
+        "FORMAT",
+        "SRC",
+        "--out",
+        "--images",
+        "--map",
+        "--encoding",
+        "--overwrite",
+        *SHOWN,
+    ],
     "data synthetic": ["--out", "--samples", "--seed"],
 }
 

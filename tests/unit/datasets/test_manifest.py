@@ -106,6 +106,16 @@ def test_needed_column_is_missing(names: list[str], example: str) -> None:
     assert message_of(names) == f"m.parquet: found columns {names}; {WANTED}{example}"
 
 
+def test_prompts_of_a_benchmark_have_no_images_yet() -> None:
+    names = ["sample_id", "prompt", "elements"]
+    assert message_of(names) == (
+        f"m.parquet: found columns {names}, of which 'prompt' is the prompt and none is an image. "
+        "Add bytes in one of ['image', 'jpg', 'png', 'webp', 'image_bytes'], or a path or URI in "
+        "one of ['image_uri', 'image_path', 'img_path', 'file_name', 'path', 'url']; a benchmark's "
+        "prompts are imported with yours by `tokenfocus data import ... --images FOLDER/{id}.png`"
+    )
+
+
 def test_names_are_case_sensitive() -> None:
     assert message_of(["Prompt", "image"]).startswith(
         "m.parquet: found columns ['Prompt', 'image']"

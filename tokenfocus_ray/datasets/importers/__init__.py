@@ -1,0 +1,1 @@
+"""Importers: what other data sets lay down -> manifests, one format a file."""
