@@ -11,6 +11,8 @@ IMAGE_ENDINGS = (
     "ppm", "tif", "tiff", "webp",
 )  # fmt: skip
 
+#: In a folder that an import writes: what it was begun with, and that it is finished.
+IMPORT_BEGUN, IMPORT_DONE = "__job/import.json", "__job/done.json"
 #: webdataset's rule: the key ends at the first dot of the file's own name.
 _KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 

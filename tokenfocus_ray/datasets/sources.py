@@ -20,7 +20,13 @@ from tokenfocus_ray.datasets.files import File, unreadable
 from tokenfocus_ray.datasets.folders import captioned, find_input, from_top, path_column
 from tokenfocus_ray.datasets.footers import digest, read_footer, read_footers
 from tokenfocus_ray.datasets.manifest import CONVENTIONS, Columns, find_columns
-from tokenfocus_ray.datasets.names import counted, ending, is_image
+from tokenfocus_ray.datasets.names import (
+    IMPORT_BEGUN,
+    IMPORT_DONE,
+    counted,
+    ending,
+    is_image,
+)
 from tokenfocus_ray.datasets.role_types import ambiguous_columns, check_types, roles_by_type
 from tokenfocus_ray.datasets.role_values import check_first_rows
 from tokenfocus_ray.datasets.tars import SAMPLE_RULES, TAR_COLUMNS, tar_schema
@@ -145,6 +151,11 @@ def _files_below(
     say: Say,
 ) -> list[File]:
     """What a folder holds, the first that is there: tar shards, captioned images, Parquet, text."""
+    if folder.exists(IMPORT_BEGUN) and not folder.exists(IMPORT_DONE):
+        raise ManifestError(
+            f"folder {public(folder.uri)!r}: its import is not finished, so a part of the rows is "
+            f"there; launch the same `tokenfocus data import` again"
+        )
     found = find_input(folder)
     base = images or folder.absolute
     names = found.names

@@ -13,6 +13,7 @@ files.
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ import ray
 
 from tokenfocus_ray.datasets.importers.base import Index, Plan, Request
 from tokenfocus_ray.datasets.importers.registry import format_of
-from tokenfocus_ray.datasets.names import counted
+from tokenfocus_ray.datasets.names import IMPORT_BEGUN, IMPORT_DONE, counted
 from tokenfocus_ray.datasets.units import Unit
 from tokenfocus_ray.distributed.import_groups import (
     GROUPS,
@@ -36,7 +37,7 @@ from tokenfocus_ray.distributed.import_groups import (
     pack_table,
     to_block,
 )
-from tokenfocus_ray.distributed.layout import INPUT, JOB
+from tokenfocus_ray.distributed.layout import INPUT
 from tokenfocus_ray.distributed.output import Launch, OutputFolder, OutputKind
 from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
 from tokenfocus_ray.distributed.session import ray_session, streamed
@@ -46,8 +47,7 @@ from tokenfocus_ray.say import Say, in_lines
 from tokenfocus_ray.storage import Store, public
 from tokenfocus_ray.tables.text import TextOptions
 
-IMPORT = OutputKind("data import", "no import", f"{JOB}/import.json")
-DONE = f"{JOB}/done.json"
+IMPORT = OutputKind("data import", "no import", IMPORT_BEGUN)
 #: Rises when the same source gives other rows: what was begun by other rules cannot go on.
 RULES = 1
 _THREADS = 16
@@ -120,6 +120,8 @@ def import_manifest(
     """
     started = time.monotonic()
     chosen = format_of(format)
+    if images and "://" not in images:
+        images = os.path.abspath(images)
     others = [images] if images and "{" not in images else []
     folder = OutputFolder.find(IMPORT, out, [src], others=others, overwrite=overwrite)
     store = folder.store
@@ -136,9 +138,9 @@ def import_manifest(
     identity |= {f"input.{key}": value for key, value in plan.fingerprint.items()}
     identity |= {f"input.map.{role}": name for role, name in (mapping or {}).items()}
     identity |= {"input.encoding": encoding, "input.images": images, "groups": len(groups)}
-    if folder.is_begun(identity) and store.exists(DONE):
+    if folder.is_begun(identity) and store.exists(IMPORT_DONE):
         folder.sweep()
-        counts = Counts.of(store.read_record(DONE))
+        counts = Counts.of(store.read_record(IMPORT_DONE))
         say(f"already finished: {counts.rows:,} rows are there, nothing is imported")
     else:
         with folder.launch(identity, say) as launch:
@@ -194,7 +196,7 @@ def _finish(
             total = None if plan.index is not None else _n_rows(groups)
             _run(write, blocks, counts, functools.partial(_tell, watch, total))
     launch.lease.confirm()
-    store.write_json(DONE, counts.record())
+    store.write_json(IMPORT_DONE, counts.record())
     store.delete(INPUT)
     return counts
 

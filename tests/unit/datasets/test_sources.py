@@ -67,6 +67,21 @@ def test_manifests(tmp_path: Path, suffix: str, in_folder: bool) -> None:
     assert {unit.base for unit in source.units} == {str(folder)}
 
 
+def test_folder_of_an_import_that_is_not_finished(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    (folder / "__job").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(ROWS), folder / "part-000000-0000.parquet")
+    (folder / "__job" / "import.json").write_text("{}")
+    with pytest.raises(ManifestError) as caught:
+        plan(folder, keep=tmp_path)
+    assert str(caught.value) == (
+        f"folder '{folder}': its import is not finished, so a part of the rows is there; launch "
+        f"the same `tokenfocus data import` again"
+    )
+    (folder / "__job" / "done.json").write_text("{}")
+    assert plan(folder, keep=tmp_path).n_rows == 7
+
+
 def test_folder_of_captioned_images(tmp_path: Path) -> None:
     """As img2dataset's ``files`` leaves them, Parquet beside them; one has lost its caption."""
     folder = tmp_path / "data"

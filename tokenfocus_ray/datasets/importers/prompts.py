@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from tokenfocus_ray.datasets.importers.base import Plan, Request
 from tokenfocus_ray.datasets.importers.claims import claim
 from tokenfocus_ray.datasets.importers.images import join_images
 from tokenfocus_ray.datasets.importers.rows import ELEMENTS
+from tokenfocus_ray.datasets.manifest import CONVENTIONS
 from tokenfocus_ray.datasets.units import UNIT_ROWS, Unit, read_unit
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.schema import sample_id
@@ -37,6 +39,9 @@ _COLUMNS: dict[str, pa.DataType] = {
     ERROR_CODE: pa.string(),
     ERROR_MESSAGE: pa.string(),
 }
+
+
+_TAKEN = {*_COLUMNS, *itertools.chain.from_iterable(CONVENTIONS.values())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +115,16 @@ class Prompt:
             "element_answers": [q.answer for q in self.questions] or None,
             "prompt_id": self.id,
             "prompt_index": index,
-            **self.others,
+            **{_free(name): value for name, value in self.others.items()},
         }
         if self.fault is not None:
             made |= {ERROR_CODE: "elements_invalid", ERROR_MESSAGE: self.fault}
         return made
+
+
+def _free(name: str) -> str:
+    """A name that nothing of the manifest has, and that scoring takes for nothing of it."""
+    return f"input_{name}" if name in _TAKEN else name
 
 
 def positions(questions: Sequence[Question]) -> list[list[int]]:

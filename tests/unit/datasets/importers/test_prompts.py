@@ -76,6 +76,14 @@ def test_columns_of_several_types_become_json() -> None:
     assert "element_parents" not in table.column_names
 
 
+def test_a_field_is_not_taken_for_an_image_or_for_elements() -> None:
+    others = {"elements": "x", "url": "http://x", "seed": 3, "image": "a.png"}
+    row = prompt_table([Prompt("0", "a", others=others)]).to_pylist()[0]
+    assert (row["elements"], row["input_elements"], row["seed"]) == (None, "x", 3)
+    assert (row["input_url"], row["input_image"]) == ("http://x", "a.png")
+    assert not {"url", "image"} & set(row)
+
+
 def test_invalid_unicode_marks_its_row() -> None:
     row = prompt_table([Prompt("0", "a \ud83d pig")]).to_pylist()[0]
     assert (row["prompt"], row[ERROR_CODE]) == ("a \\ud83d pig", "text_invalid")
