@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         JobConfig,
         PoolConfig,
         ScoringConfig,
+        Selection,
         StackConfig,
         TrainConfig,
         load_score_config,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tokenfocus_ray.datasets.synthetic.files import write_benchmark
     from tokenfocus_ray.distributed.importing import ImportSummary, import_manifest
     from tokenfocus_ray.distributed.merge import MergeSummary, merge_scores
+    from tokenfocus_ray.distributed.outcomes.select import SelectSummary, select_scores
     from tokenfocus_ray.distributed.score.job import RunSummary, score_manifest
     from tokenfocus_ray.distributed.session import ray_session
     from tokenfocus_ray.distributed.train.job import plan_training, train_members
@@ -38,12 +40,13 @@ if TYPE_CHECKING:
 #: Room -> what of it is public.
 _ROOMS = {
     "config": (
-        "JobConfig", "PoolConfig", "ScoringConfig", "StackConfig", "TrainConfig",
+        "JobConfig", "PoolConfig", "ScoringConfig", "Selection", "StackConfig", "TrainConfig",
         "load_score_config",
     ),
     "datasets.synthetic.files": ("write_benchmark",),
     "distributed.importing": ("ImportSummary", "import_manifest"),
     "distributed.merge": ("MergeSummary", "merge_scores"),
+    "distributed.outcomes.select": ("SelectSummary", "select_scores"),
     "distributed.score.job": ("RunSummary", "score_manifest"),
     "distributed.session": ("ray_session",),
     "distributed.train.job": ("plan_training", "train_members"),
@@ -74,6 +77,8 @@ __all__ = [
     "RunSummary",
     "ScoreRow",
     "ScoringConfig",
+    "SelectSummary",
+    "Selection",
     "StackConfig",
     "TokenFocusError",
     "TrainConfig",
@@ -88,6 +93,7 @@ __all__ = [
     "plan_training",
     "ray_session",
     "score_manifest",
+    "select_scores",
     "train_members",
     "write_benchmark",
 ]

@@ -31,6 +31,8 @@ PUBLIC = [
     "RunSummary",
     "ScoreRow",
     "ScoringConfig",
+    "SelectSummary",
+    "Selection",
     "StackConfig",
     "TokenFocusError",
     "TrainConfig",
@@ -45,6 +47,7 @@ PUBLIC = [
     "plan_training",
     "ray_session",
     "score_manifest",
+    "select_scores",
     "train_members",
     "write_benchmark",
 ]

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from tokenfocus_ray.cli import data as data_commands
-from tokenfocus_ray.cli import demo, evaluate, merge, score, stack, train
+from tokenfocus_ray.cli import demo, evaluate, merge, score, select, stack, train
 from tokenfocus_ray.cli.ends import run
 from tokenfocus_ray.cli.options import Command
 from tokenfocus_ray.version import __version__
 
 #: Commands that go on where they ended when they are launched again.
-GOING_ON = (["score"], ["train"], ["merge"], ["demo"], ["data", "import"])
+GOING_ON = (["score"], ["train"], ["merge"], ["select"], ["demo"], ["data", "import"])
 
 app = typer.Typer(
     help="Scores how well generated images follow their prompts (TokenFocus-VQA on Ray).",
@@ -42,7 +42,7 @@ def _root(
 
 
 for _command in (
-    score.score, train.train, evaluate.evaluate, stack.stack, merge.merge, demo.demo,
+    score.score, train.train, evaluate.evaluate, stack.stack, merge.merge, select.select, demo.demo,
 ):  # fmt: skip
     app.command(cls=Command)(_command)
 data.command(cls=Command)(data_commands.synthetic)

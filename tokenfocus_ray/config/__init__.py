@@ -1,6 +1,7 @@
-"""Frozen configuration: what is scored, trained and stacked with, and how a job runs."""
+"""Frozen configuration: what is scored, trained, stacked and selected with, and how a job runs."""
 
 from tokenfocus_ray.config.scoring import JobConfig, PoolConfig, ScoringConfig, load_score_config
+from tokenfocus_ray.config.selection import Selection
 from tokenfocus_ray.config.stacking import StackConfig
 from tokenfocus_ray.config.training import (
     BackboneRun,
@@ -20,6 +21,7 @@ __all__ = [
     "OptimizerConfig",
     "PoolConfig",
     "ScoringConfig",
+    "Selection",
     "StackConfig",
     "TrainConfig",
     "load_score_config",

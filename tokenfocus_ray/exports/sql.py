@@ -9,7 +9,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from tokenfocus_ray.errors import OutputError
 
 if TYPE_CHECKING:
     import duckdb
@@ -20,16 +24,22 @@ THREADS = 2
 
 
 @contextmanager
-def engine() -> Iterator[duckdb.DuckDBPyConnection]:
+def engine(memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database of its own in memory, which spills to a temporary folder, as ``TMPDIR`` says.
 
     The result of a query that has no ``ORDER BY`` is in no order.
+
+    Args:
+        memory: What it may hold before it goes to disk.
+
+    Raises:
+        OutputError: neither memory nor disk are enough.
     """
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="tokenfocus-") as folder:
         options: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": MEMORY,
+            "memory_limit": memory,
             "threads": THREADS,
             "temp_directory": folder,
             "preserve_insertion_order": False,
@@ -37,5 +47,34 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
-        with duckdb.connect(":memory:", config=options) as connection:
-            yield connection
+        try:
+            with duckdb.connect(":memory:", config=options) as connection:
+                yield connection
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+            cause = str(error).splitlines()[0]
+            raise OutputError(
+                f"rows cannot be sorted: {cause}; free memory, or space where temporary files go "
+                f"({folder}; TMPDIR names another place), and run again"
+            ) from error
+
+
+def one_row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    """The row of a query that gives one."""
+    (row,) = connection.execute(query).fetchall()
+    return tuple(row)
+
+
+def batches(
+    connection: duckdb.DuckDBPyConnection, query: str, rows: int = 65_536
+) -> Iterator[pa.RecordBatch]:
+    """The result of a query, a few rows at a time.
+
+    Args:
+        connection: Runs nothing else until the last row was taken.
+        query: With an ``ORDER BY``, if the order matters.
+        rows: Most rows of a batch.
+    """
+    found: Any = connection.sql(query)
+    # DuckDB 2 has another name for it
+    read = getattr(found, "to_arrow_reader", None) or found.fetch_arrow_reader
+    yield from read(rows)

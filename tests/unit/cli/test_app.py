@@ -72,6 +72,30 @@ COMMANDS = {
         *SHOWN,
     ],
     "merge": ["SCORES", "--ensemble", "--out", *SHOWN],
+    "select": [
+        "SCORES",
+        "--out",
+        "--min-score",
+        "--min-low",
+        "--max-spread",
+        "--min-agreement",
+        "--elements-present",
+        "--element-type",
+        "--element",
+        "--element-threshold",
+        "--dependencies",
+        "--best-of",
+        "--top",
+        "--balance",
+        "--budget",
+        "--npy",
+        "--uid",
+        "--dry-run",
+        "--manifest",
+        "--images",
+        "--map",
+        *SHOWN,
+    ],
     "demo": ["--out", "--samples", "--seed", *SHOWN],
     "data": [],
     "data import": [
@@ -163,6 +187,7 @@ def test_paths_may_begin_at_home(
         ["stack", "~/scores", "--labels=~/out/train.parquet"],
         ["stack", "--table=~/t.csv", "--target=human", "--features=m"],
         ["merge", "~/scores", "--ensemble=~/bundle", "--out=~/out"],
+        ["select", "~/scores", "--out=~/out"],
     ):
         assert run_main(monkeypatch, *command) == 2
         assert "~" not in capsys.readouterr().err
