@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from tokenfocus_ray.ensemble.fit import FittedEnsemble, fit_ensemble
     from tokenfocus_ray.errors import ConfigError, RowError, TokenFocusError, UserError
     from tokenfocus_ray.evaluation.evaluate import Evaluation, evaluate_scores
+    from tokenfocus_ray.plan.outcome import ScoringPlan
+    from tokenfocus_ray.plan.scoring import plan_scoring
     from tokenfocus_ray.progress import Progress
     from tokenfocus_ray.schema import Element, ScoreRow
     from tokenfocus_ray.scoring.scorer import AlignmentScorer
@@ -55,6 +57,8 @@ _ROOMS = {
     "ensemble.fit": ("FittedEnsemble", "fit_ensemble"),
     "errors": ("ConfigError", "RowError", "TokenFocusError", "UserError"),
     "evaluation.evaluate": ("Evaluation", "evaluate_scores"),
+    "plan.outcome": ("ScoringPlan",),
+    "plan.scoring": ("plan_scoring",),
     "progress": ("Progress",),
     "schema": ("Element", "ScoreRow"),
     "scoring.scorer": ("AlignmentScorer",),
@@ -77,6 +81,7 @@ __all__ = [
     "RunSummary",
     "ScoreRow",
     "ScoringConfig",
+    "ScoringPlan",
     "SelectSummary",
     "Selection",
     "StackConfig",
@@ -90,6 +95,7 @@ __all__ = [
     "import_manifest",
     "load_score_config",
     "merge_scores",
+    "plan_scoring",
     "plan_training",
     "ray_session",
     "score_manifest",

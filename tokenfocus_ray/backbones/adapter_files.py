@@ -83,14 +83,23 @@ def stored_names(name: str, folder: Path) -> list[str]:
     Raises:
         AdapterError: the file cannot be read, or only by running code from it.
     """
+    return list(stored_shapes(name, folder))
+
+
+def stored_shapes(name: str, folder: Path) -> dict[str, tuple[int, ...]]:
+    """Name of an adapter's tensor as stored -> its shape.
+
+    Raises:
+        AdapterError: the file cannot be read, or only by running code from it.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = weights_of(name, folder)
     if path.name == PICKLED:
-        return list(_unpickled(name, path))
+        return {key: tuple(value.shape) for key, value in _unpickled(name, path).items()}
     try:
         with safe_open(path, framework="np") as file:
-            return list(file.keys())
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise AdapterError(f"adapter {name!r}: {str(path)!r} cannot be read: {error}") from error
 

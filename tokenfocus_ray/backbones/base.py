@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tokenfocus_ray.backbones.images import ImageSpec, PreparedImage
+from tokenfocus_ray.backbones.images import ImagePlan, ImageSpec, PreparedImage
 from tokenfocus_ray.backbones.markup import ChatMarkup
 from tokenfocus_ray.errors import BackboneError
 
@@ -103,6 +103,19 @@ class Backbone(ABC):
     @abstractmethod
     def position_ids(self, batch: PackedBatch) -> Tensor:
         """Position ids from depths, in the shape that the language model takes."""
+
+    @abstractmethod
+    def vision_flops(self, plan: ImagePlan) -> int:
+        """Operations of the vision pass over one image, see :mod:`~tokenfocus_ray.backbones.flops`.
+
+        Args:
+            plan: What becomes of the image.
+        """
+
+    @property
+    @abstractmethod
+    def patches_per_token(self) -> int:
+        """Patches in the vision tower for each image token of the language model."""
 
     @property
     def language_model(self) -> Any:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tokenfocus_ray.backbones.base import Backbone
+from tokenfocus_ray.backbones.flops import linear_flops
 from tokenfocus_ray.backbones.images import (
     BICUBIC,
     ImagePlan,
@@ -153,6 +154,25 @@ class InternVL(Backbone):
         features_NTD = self.model.model.get_image_features(pixel_values=pixels_NCHW).pooler_output
         features_VD: Tensor = features_NTD.flatten(0, 1)
         return features_VD
+
+    @property
+    def patches_per_token(self) -> int:
+        """See :class:`Backbone`."""
+        return int(round(1 / self.model.config.downsample_ratio) ** 2)
+
+    def vision_flops(self, plan: ImagePlan) -> int:
+        """See :class:`Backbone`; a tile's patches and its class token see each other."""
+        spec, model = self.image_spec, self.model.model
+        assert isinstance(spec, InternVLImageSpec)
+        layers, width = model.vision_tower.encoder.layer, model.config.vision_config.hidden_size
+        n_patches = spec.tokens_per_tile * self.patches_per_token
+        tile = (
+            linear_flops([model.vision_tower.embeddings]) * n_patches
+            + linear_flops(layers) * (n_patches + 1)
+            + 4 * width * len(layers) * (n_patches + 1) ** 2
+        )
+        n_tokens, projector = plan.n_visual_tokens, linear_flops([model.multi_modal_projector])
+        return int(tile * (n_tokens // spec.tokens_per_tile) + projector * n_tokens)
 
     def position_ids(self, batch: PackedBatch) -> Tensor:
         """Plain positions: the depths.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tokenfocus_ray.backbones.base import Backbone
+from tokenfocus_ray.backbones.flops import linear_flops
 from tokenfocus_ray.backbones.images import (
     BICUBIC,
     ImagePlan,
@@ -153,6 +154,15 @@ def pixel_limits(file: Mapping[str, Any], default: tuple[int, int]) -> tuple[int
     return limits[0], limits[1]
 
 
+def _cut(length: int, side: int) -> list[int]:
+    """Sides of the windows along one side of an image.
+
+    >>> _cut(10, 4)
+    [4, 4, 2]
+    """
+    return [min(side, length - start) for start in range(0, length, side)]
+
+
 class Qwen25VL(Backbone):
     """Qwen2.5-VL-3B/7B/32B/72B and the built-in ``tiny-qwen2_5_vl``.
 
@@ -217,6 +227,33 @@ class Qwen25VL(Backbone):
             grid_thw=torch.tensor(grids, device=self.device),
         ).pooler_output
         return features_VD
+
+    @property
+    def patches_per_token(self) -> int:
+        """See :class:`Backbone`."""
+        assert isinstance(self.image_spec, QwenImageSpec)
+        return self.image_spec.merge**2
+
+    def vision_flops(self, plan: ImagePlan) -> int:
+        """See :class:`Backbone`; most blocks look at windows, the others at the whole image."""
+        spec, visual, config = (
+            self.image_spec,
+            self.model.model.visual,
+            self.model.model.visual.config,
+        )
+        assert isinstance(spec, QwenImageSpec)
+        rows, columns = plan.grid
+        unit, side = spec.merge**2, config.window_size // spec.factor
+        n_patches = rows * columns * unit
+        windowed = sum((h * w * unit) ** 2 for h in _cut(rows, side) for w in _cut(columns, side))
+        n_whole = len({*config.fullatt_block_indexes} & {*range(len(visual.blocks))})
+        n_windowed = len(visual.blocks) - n_whole
+        pairs = n_whole * n_patches**2 + n_windowed * windowed
+        return int(
+            linear_flops([visual.patch_embed, visual.blocks]) * n_patches
+            + linear_flops([visual.merger]) * rows * columns
+            + 4 * config.hidden_size * pairs
+        )
 
     def position_ids(self, batch: PackedBatch) -> Tensor:
         """M-RoPE: (time, row, column) inside the image, three equal numbers in text.

@@ -53,6 +53,7 @@ _T = Image.Transpose
 #: What sets a picture upright, by EXIF orientation, which counts from 1.
 _UPRIGHT = (None, None, _T.FLIP_LEFT_RIGHT, _T.ROTATE_180, _T.FLIP_TOP_BOTTOM, _T.TRANSPOSE,
             _T.ROTATE_270, _T.TRANSVERSE, _T.ROTATE_90)  # fmt: skip
+_SIDEWAYS = (_T.TRANSPOSE, _T.ROTATE_270, _T.TRANSVERSE, _T.ROTATE_90)
 _CHANNELS = (1, 3, 4)
 
 
@@ -105,16 +106,49 @@ def decode(source: ImageSource | None, *, where: str = "image") -> NDArray[np.ui
     except (ImageDecodeError, MemoryError):  # no memory: the machine's failure, not the row's
         raise
     except Image.DecompressionBombError as error:
-        raise ImageDecodeError(
-            "image_too_large", f"{where} is too large ({error}); shrink it first"
-        ) from error
+        raise _bomb(error, where) from error
     except Exception as error:  # decoders of damaged bytes raise nearly anything
-        raise ImageDecodeError(
-            "image_corrupt",
-            f"{where} is damaged or cut off ({_reason(error)}); fetch or write it again",
-        ) from error
+        raise _damaged(error, where) from error
     raise ImageDecodeError(
         "image_corrupt", f"{where} is a {type(source).__name__}: {source!r:.80}; give {WAYS}"
+    )
+
+
+def size_of(data: bytes, *, where: str = "image") -> tuple[int, int]:
+    """Width and height of an encoded file once it stands upright, from its header.
+
+    No pixel is decoded, so a file that is cut off behind its header has a size too. Of a PNG, whose
+    EXIF may follow its pixels, it is that of the picture as it lies.
+
+    Args:
+        data: The file.
+        where: How messages name the image.
+
+    Raises:
+        ImageDecodeError: image_corrupt, image_too_large.
+    """
+    try:
+        image = _open(data, where)
+        _check_size(*image.size, where)
+        turn = None if image.format == "PNG" else _upright(image)
+    except (ImageDecodeError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise _bomb(error, where) from error
+    except Exception as error:
+        raise _damaged(error, where) from error
+    width, height = image.size
+    return (height, width) if turn in _SIDEWAYS else (width, height)
+
+
+def _bomb(error: Exception, where: str) -> ImageDecodeError:
+    return ImageDecodeError("image_too_large", f"{where} is too large ({error}); shrink it first")
+
+
+def _damaged(error: Exception, where: str) -> ImageDecodeError:
+    return ImageDecodeError(
+        "image_corrupt",
+        f"{where} is damaged or cut off ({_reason(error)}); fetch or write it again",
     )
 
 
