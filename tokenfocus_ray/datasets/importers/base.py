@@ -8,14 +8,17 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from tokenfocus_ray.datasets.manifest import CONVENTIONS
 from tokenfocus_ray.datasets.units import Unit
-from tokenfocus_ray.errors import ConfigError
+from tokenfocus_ray.errors import ConfigError, did_you_mean
 from tokenfocus_ray.say import Say, silent
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.tables.text import PLAIN, TextOptions
 
 #: Rows that a task holds of the input at a time: with image bytes, and without.
 ROWS_WITH_BYTES, ROWS = 64, 8_192
+#: A role beside those of manifests.
+GENERATOR = "generator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,19 @@ class Request:
     mapping: Mapping[str, str] = field(default_factory=dict)
     text: TextOptions = PLAIN
     say: Say = silent
+
+    def roles(self) -> tuple[dict[str, str], str | None]:
+        """Columns of roles that manifests have, and that of the generator.
+
+        Raises:
+            ConfigError: an unknown role.
+        """
+        known = (*CONVENTIONS, GENERATOR)
+        for role, name in self.mapping.items():
+            if role not in known:
+                raise ConfigError(f"--map {role}={name}: no such role. {did_you_mean(role, known)}")
+        mapping = dict(self.mapping)
+        return mapping, mapping.pop(GENERATOR, None)
 
     def refuse(self, format_: str, *, images: str = "", mapping: str = "") -> None:
         """Refuses options that a format has no use for.

@@ -33,8 +33,7 @@ def plan(request: Request) -> Plan:
     Raises:
         ManifestError: there is no table.
     """
-    mapping = dict(request.mapping)
-    generator = mapping.pop("generator", None)
+    mapping, generator = request.roles()
     where = public(request.src)
     files = files_of(request.src, request.images, mapping, request.keep, request.text, silent)
     if any(file.uri.lower().endswith(".tar") for file in files):

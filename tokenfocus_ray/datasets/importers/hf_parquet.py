@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tokenfocus_ray.datasets.importers.base import Format, Plan, Request
 from tokenfocus_ray.datasets.importers.rows import FromSource
-from tokenfocus_ray.datasets.sources import plan_source
+from tokenfocus_ray.datasets.sources import TEXTS, plan_source
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.storage import public
 
@@ -15,16 +15,18 @@ def plan(request: Request) -> Plan:
     Raises:
         ManifestError: there is no Parquet.
     """
-    mapping = dict(request.mapping)
-    generator = mapping.pop("generator", None)
+    mapping, generator = request.roles()
+    none = ManifestError(
+        f"{public(request.src)}: it is no Parquet; import tar shards as webdataset, and a table "
+        f"with a folder of images as diffusiondb"
+    )
+    if request.src.lower().endswith((*TEXTS, ".tar")):
+        raise none
     source = plan_source(
         [request.src], request.images, mapping, request.keep, request.text, request.say
     )
     if source.inputs or not all(unit.groups for unit in source.units):
-        raise ManifestError(
-            f"{public(request.src)}: it is no Parquet; import tar shards as webdataset, and a "
-            f"table with a folder of images as diffusiondb"
-        )
+        raise none
     check_generator(generator, source.schema.names, public(request.src))
     return Plan(
         source.units,

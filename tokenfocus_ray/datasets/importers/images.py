@@ -24,12 +24,14 @@ from tokenfocus_ray.errors import ConfigError, ManifestError, did_you_mean
 from tokenfocus_ray.say import Say
 from tokenfocus_ray.schema import sample_id
 from tokenfocus_ray.storage import Store, public
+from tokenfocus_ray.tables.text import ERROR_CODE, ERROR_MESSAGE
 
 #: Field of a pattern -> column that it is looked up in.
 _KEYS = {"id": "prompt_id", "index": "prompt_index"}
 #: Fields that tell images of one prompt apart.
 _APART = ("generator", "n")
 _FIELD = re.compile(r"\{(\w+)(?::\w*)?\}|(\*)")
+_NO_FIELDS = ("sample_id", "prompt", "image_uri", "prompt_id", ERROR_CODE, ERROR_MESSAGE)
 #: Tried in this order where a folder is given and no pattern.
 _USUAL = ("{id}.*", "{id}/{n}.*")
 
@@ -151,7 +153,7 @@ def _named(table: pa.Table, folder: str, pattern: str) -> tuple[str, list[Image]
 
 
 def _match(table: pa.Table, names: Sequence[str], pattern: str) -> tuple[list[Image], list[str]]:
-    own = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
+    own = [f.name for f in table.schema if pa.types.is_string(f.type) and f.name not in _NO_FIELDS]
     rule = matcher(pattern, own)
     fields = [name for name in rule.groupindex if name not in _APART]
     rows = _keys(table, [_KEYS.get(name, name) for name in fields], pattern)

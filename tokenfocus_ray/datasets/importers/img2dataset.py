@@ -40,8 +40,7 @@ def plan(request: Request) -> Plan:
         ManifestError: there are none.
     """
     request.refuse("img2dataset", images="since they lie beside its tables")
-    mapping = dict(request.mapping)
-    generator = mapping.pop("generator", None)
+    mapping, generator = request.roles()
     store, where = Store.of(request.src), public(request.src)
     try:
         names = store.names()

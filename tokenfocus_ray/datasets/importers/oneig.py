@@ -165,6 +165,8 @@ def _table(src: str) -> str:
     if src.lower().endswith(".csv"):
         return src
     store = Store.of(src)
+    if not store.is_folder():
+        raise ManifestError(f"{public(src)!r}: wanted OneIG-Bench.csv, or the folder with it")
     names = [name for name in store.names() if name.lower().endswith(".csv")]
     if len(names) != 1:
         found = f"holds {names[:5]}" if names else "has none"

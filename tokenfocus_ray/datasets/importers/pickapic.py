@@ -142,11 +142,11 @@ class Pairs:
         wrong = int(np.asarray(scanned["is_wrong"]).sum()) // 2
         lines = [f"{pairs:,} pairs of {n_images:,} images, {used:,} with a preference"]
         if wrong:
-            at = scanned.filter(scanned["is_wrong"]).slice(0, 1).to_pylist()[0]
+            first = scanned.filter(scanned["is_wrong"])["ranking_id"][0].as_py()
+            which = "" if first is None else f"; the first has ranking_id {first}"
             lines.append(
                 f"pairs whose images are kept without their preference, since its labels do not "
-                f"add up to 1 or both images are one: {wrong:,}; the first is row {at['row']} of "
-                f"unit {at['unit']}"
+                f"add up to 1 or both images are one: {wrong:,}{which}"
             )
         return lines
 

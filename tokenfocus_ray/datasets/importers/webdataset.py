@@ -27,8 +27,7 @@ def plan(request: Request) -> Plan:
         ManifestError: there are none.
     """
     request.refuse("webdataset", images="since shards hold their images")
-    mapping = dict(request.mapping)
-    generator = mapping.pop("generator", None)
+    mapping, generator = request.roles()
     source = plan_source([request.src], None, mapping, request.keep, request.text, request.say)
     if any(unit.groups for unit in source.units):
         raise ManifestError(

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import layouts
 from tests.support.imports import imported
-from tokenfocus_ray.errors import ManifestError
+from tokenfocus_ray.errors import ConfigError, ManifestError
 
 
 def test_rows(tmp_path: Path) -> None:
@@ -30,6 +30,12 @@ def test_refusals(tmp_path: Path) -> None:
         f"folder of images as diffusiondb"
     )
     src = layouts.hf_parquet(tmp_path / "src")
+    with pytest.raises(ConfigError) as refused:
+        imported("hf-parquet", src, tmp_path, promt="text")
+    assert str(refused.value) == (
+        "--map promt=text: no such role. Did you mean 'prompt'? Known: elements, generator, image, "
+        "image_uri, prompt, prompt_type, sample_id."
+    )
     with pytest.raises(ManifestError) as caught:
         imported("hf-parquet", src, tmp_path, generator="modell")
     assert str(caught.value) == (

@@ -100,8 +100,7 @@ def test_paths_by_prompt_or_id(tmp_path: Path) -> None:
             "{idx}.png",
             ConfigError,
             "--images {idx}.png: no such field {idx}. Did you mean 'id'? Known: generator, id, "
-            "image_uri, index, n, prompt, prompt_id, sample_id, tokenfocus_error_code, "
-            "tokenfocus_error_message.",
+            "index, n.",
         ),
         (
             "{n}.png",

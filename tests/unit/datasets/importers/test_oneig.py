@@ -71,6 +71,11 @@ def test_a_category_that_is_none(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     src = layouts.oneig(tmp_path / "o")
+    with pytest.raises(ManifestError) as caught:
+        imported("oneig", src / "none.json", tmp_path)
+    assert str(caught.value) == (
+        f"'{src}/none.json': wanted OneIG-Bench.csv, or the folder with it"
+    )
     (src / "OneIG-Bench-ZH.csv").write_text("category,id,prompt_cn\nPortrait,000,女孩\n")
     with pytest.raises(ManifestError) as caught:
         imported("oneig", src, tmp_path)

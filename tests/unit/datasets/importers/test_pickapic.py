@@ -76,7 +76,7 @@ def test_labels_that_are_none(tmp_path: Path) -> None:
     assert lines == [
         "4 pairs of 3 images, 0 with a preference",
         "pairs whose images are kept without their preference, since its labels do not add up to 1 "
-        "or both images are one: 3; the first is row 0 of unit 0",
+        "or both images are one: 3; the first has ranking_id 100",
     ]
 
 
