@@ -16,11 +16,14 @@ from tokenfocus_ray.elements.lexicon import (
     SHADES,
     TIMES,
     noun_type,
+    words,
 )
 from tokenfocus_ray.elements.things import STANDS_IN, Thing
 
 _OF_VERBS = frozenset(("nsubj", "nsubjpass", "pobj", "dobj", "appos", "conj", "ROOT"))
-_IN_NAME = ("compound", "nmod", "nsubj")
+#: What is one, though it looks like several.
+_PLURALS = words("glasses sunglasses pants jeans shorts scissors goggles binoculars headphones")
+_IN_NAME = ("compound", "amod", "nmod", "nsubj")
 _NOT_COUNTED = re.compile(
     r"1[0-9]{3}s?|20[0-9]{2}s?|[0-9]+(?:st|nd|rd|th|s|d|mm|k|px)|[0-9]+[/:.][0-9]+"
 )
@@ -40,6 +43,10 @@ def noun_phrases(doc: Any) -> Iterator[tuple[Any, int, Any]]:
                 continue
             found[before.i] = (start, verb)
             start = verb.i + 1
+        before = doc[root.i - 1] if root.i else root
+        if start < before.i and _is_singular(doc[start]) and _is_verb_of(root, before):
+            found[before.i] = (start, root)
+            start = root.i + 1
         if start <= root.i:
             found[root.i] = (start, None)
         for token in chunk:
@@ -49,12 +56,37 @@ def noun_phrases(doc: Any) -> Iterator[tuple[Any, int, Any]]:
         stands_in = token.lower_ in STANDS_IN and token.dep_ in _OF_VERBS
         if token.i in inside:
             continue
-        is_noun = token.pos_ in ("NOUN", "PROPN")
+        is_noun = token.pos_ in ("NOUN", "PROPN") or _is_one(doc, token)
         of_another = token.dep_ == "compound" and token.head.pos_ in ("NOUN", "PROPN")
         if stands_in or (is_noun and not of_another):
             root = token.head if _is_whole_name(token) else token
             found[root.i] = (_left(token), None)
+    for first in doc[:-1]:  # known names are one, whatever the parser makes of them
+        if (first.i in found or first.i + 1 in found) and _is_known(first, doc[first.i + 1]):
+            starts = [found.pop(i)[0] for i in (first.i, first.i + 1) if i in found]
+            found[first.i + 1] = (min([*starts, _left(first)]), None)
     yield from ((doc[i], *found[i]) for i in sorted(found))
+
+
+def _is_known(first: Any, last: Any) -> bool:
+    return any(f"{first.lower_} {word}" in NAMES for word in (last.lower_, last.lemma_.lower()))
+
+
+def _is_one(doc: Any, token: Any) -> bool:
+    """Whether a verb or an adjective is one of the living, by the article before it."""
+    living = noun_type(token.lower_, token.lower_) in ("human", "animal")
+    return living and token.i > 0 and doc[token.i - 1].lower_ in ("a", "an", "the")
+
+
+def _is_singular(token: Any) -> bool:
+    return token.lower_ in ("a", "an", "another", "one", "each", "every")
+
+
+def _is_verb_of(word: Any, noun: Any) -> bool:
+    """Whether what looks like a plural is what one does: "a cat pounces"."""
+    is_thing = noun_type(word.lower_, word.lemma_.lower()) != "object" or word.lower_ in _PLURALS
+    counts = noun.lower_ in ("dozen", "hundred", "thousand")
+    return word.tag_ == "NNS" and noun.tag_ == "NN" and not is_thing and not counts
 
 
 def _is_whole_name(token: Any) -> bool:
@@ -92,9 +124,13 @@ def read_thing(doc: Any, root: Any, start: int) -> Thing | None:
         return None
     thing = Thing(root, start, "", "object")
     names = [root]
-    owner = ""
+    if root.i and _is_known(doc[root.i - 1], root):
+        names.append(doc[root.i - 1])
+    owner, made_of = "", list[Any]()
     for token in reversed(doc[start : root.i]):
-        of_name = token.head in names
+        of_name = token.head in names or token.head in made_of
+        if token in names:
+            continue
         if token.dep_ == "poss" or (token.dep_ == "case" and token.head.dep_ == "poss"):
             if token.dep_ == "poss" and token.pos_ in ("NOUN", "PROPN"):
                 owner = f"{token.text}'s "
@@ -107,18 +143,15 @@ def read_thing(doc: Any, root: Any, start: int) -> Thing | None:
         elif (token.pos_ == "NUM" or token.like_num) and of_name:
             _number(doc, thing, token)
         elif of_name and token.dep_ in _IN_NAME and token.pos_ in ("NOUN", "PROPN"):
-            if _is_attribute(token, names):
-                thing.like.append((token.lower_, token.i))
+            if "-" in token.text or _is_attribute(token, names):
+                shade = doc[token.i - 1].lower_ if token.i > start else ""
+                text = f"{shade} {token.lower_}" if shade in SHADES else token.lower_
+                thing.like.append((text, token.i))
+                made_of.append(token)
             else:
                 names.append(token)
         elif token.lower_ in ("more", "fewer", "less") and of_name:
             thing.more = token.lower_
-        elif of_name and token.dep_ in ("amod", "nmod") and token.pos_ in ("NOUN", "PROPN"):
-            (
-                thing.like.append((token.lower_, token.i))
-                if "-" in token.text
-                else names.append(token)
-            )
         elif of_name and _describes(token):
             text = _with_own(doc, token, start)
             if _names_it(text, names):
@@ -213,4 +246,4 @@ def _join_shades(like: list[tuple[str, int]]) -> None:
     for at in range(len(like) - 2, -1, -1):
         (text, i), (color, j) = like[at], like[at + 1]
         if text in SHADES and j == i + 1 and color.split(" ")[0] in COLORS:
-            like[at : at + 2] = [(f"{text} {color}", j)]
+            like[at : at + 2] = [(color if color.startswith(text) else f"{text} {color}", j)]

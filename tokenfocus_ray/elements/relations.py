@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tokenfocus_ray.elements.forms import adjective, verb_form
+from tokenfocus_ray.elements.forms import adjective, gerund, verb_form
 from tokenfocus_ray.elements.lexicon import INVISIBLE, attribute_type, words
 from tokenfocus_ray.elements.phrases import MOVES, PLACES, Marker
 from tokenfocus_ray.elements.things import STANDS_IN, Thing
@@ -84,9 +84,10 @@ class Relations:
         if verb is None or thing.absent or not thing.name:
             return
         behind = next((t for t in self._things if t.start == verb.i + 1 and t.name), None)
-        said = [f"{thing.name} {verb.lower_} {behind.name}"] if behind else []
-        said += [] if behind else self._moved(verb, f"{thing.name} {verb.lower_}", [])
-        for text in said or [f"{thing.name} {verb.lower_}"]:
+        form = verb.lower_ if verb.lower_.endswith("ing") else gerund(verb.lemma_.lower())
+        start = f"{thing.name} {form}"
+        said = [f"{start} {behind.name}"] if behind else self._moved(verb, start, [])
+        for text in said or [start]:
             yield Claim(text, "activity", verb.i)
 
     def _more(self, thing: Thing) -> Iterator[Claim]:
@@ -124,7 +125,12 @@ class Relations:
                     kind = "other" if word == "without" else "attribute"
                     yield Claim(f"{subject.name} {word} {thing.name}", kind, verb.i)
             return
-        if lemma in _NO_ACTION or verb.pos_ == "AUX" or verb.dep_ in ("aux", "auxpass"):
+        shows = lemma == "show" and any(s.type == "human" for s in subjects)
+        if (
+            (lemma in _NO_ACTION and not shows)
+            or verb.pos_ == "AUX"
+            or verb.dep_ in ("aux", "auxpass")
+        ):
             return
         form = verb_form(verb)
         for subject in subjects:

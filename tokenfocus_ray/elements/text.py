@@ -103,7 +103,9 @@ def prepare(prompt: str) -> Prepared:
     if problem := _problem(prompt):
         return Prepared("", problem=problem)
     cut = len(prompt) > MAX_CHARACTERS
-    text = _OPTIONS.sub(" ", _URL.sub(" ", prompt[:MAX_CHARACTERS]))
+    start = prompt[:MAX_CHARACTERS]
+    start = (start.rpartition(" ")[0] or start) if cut else start
+    text = _OPTIONS.sub(" ", _URL.sub(" ", start))
     text = text.replace("\u2019", "'").replace("\u2018", "'")
     text = "".join(
         c if unicodedata.category(c)[0] not in "CS" or c in "+$%&" else " " for c in text
