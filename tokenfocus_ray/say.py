@@ -84,4 +84,23 @@ def member_line(member: MemberProgress) -> str:
     return text
 
 
-_LINES = {"scoring": scoring_line, "merging": merging_line, "importing": merging_line}
+def decomposing_line(progress: Progress) -> str:
+    """Where making elements stands, in a line.
+
+    >>> decomposing_line(Progress("decomposing", 30, 90, "prompts", new=20, rate=2.0, eta=30.0))
+    '30 of 90 prompts decomposed, 2.0 prompts/s, about 0.5 min'
+    """
+    text = f"{progress.done:,} of {progress.total or 0:,} prompts decomposed"
+    if progress.rate is not None:
+        text += f", {progress.rate:,.1f} prompts/s"
+    if progress.eta is not None:
+        text += f", about {progress.eta / 60:.1f} min"
+    return f"{text}; {progress.part}" if progress.part else text
+
+
+_LINES = {
+    "scoring": scoring_line,
+    "merging": merging_line,
+    "importing": merging_line,
+    "decomposing": decomposing_line,
+}

@@ -40,13 +40,16 @@ class Columns:
     prompt_type: str | None
 
 
-def find_columns(names: Sequence[str], mapping: Mapping[str, str], where: str) -> Columns:
+def find_columns(
+    names: Sequence[str], mapping: Mapping[str, str], where: str, *, needs_images: bool = True
+) -> Columns:
     """Finds the columns of a manifest.
 
     Args:
         names: The manifest's column names.
         mapping: Role -> column name, before any convention.
         where: The manifest, for messages.
+        needs_images: Whether an image column must be there too.
 
     Raises:
         ManifestError: an unknown role, a mapped column that is not there, or no prompt or image
@@ -63,8 +66,15 @@ def find_columns(names: Sequence[str], mapping: Mapping[str, str], where: str) -
             )
     found = roles_of(names, mapping)
     prompt = found["prompt"]
-    if prompt is None or (found["image"] is None and found["image_uri"] is None):
-        tried = CONVENTIONS
+    tried = CONVENTIONS
+    if prompt is None and not needs_images:
+        raise ManifestError(
+            f"{where}: found columns {list(names)}; wanted a prompt (one of "
+            f"{list(tried['prompt'])}). Name it with --map, for example --map "
+            f"prompt={names[0] if names else 'COLUMN'}"
+        )
+    has_image = found["image"] is not None or found["image_uri"] is not None
+    if prompt is None or (needs_images and not has_image):
         if prompt is not None and {"elements", "element_questions"} & set(names):
             raise ManifestError(
                 f"{where}: found columns {list(names)}, of which {prompt!r} is the prompt and none "

@@ -59,7 +59,7 @@ def check_types(own: pa.Schema, schema: pa.Schema, columns: Columns, where: str,
     """
     images = [name for name in (columns.image, columns.image_uri) if name is not None]
     for names in ([columns.prompt], images):
-        if rows and not set(names) & set(own.names):
+        if rows and names and not set(names) & set(own.names):
             raise ManifestError(
                 f"{where}: there is no column {' or '.join(map(repr, names))}, which other files "
                 f"have; found {own.names}: write it there, or leave the file out"

@@ -58,6 +58,8 @@ def plan_source(
     keep: Store,
     text: TextOptions = PLAIN,
     say: Say = silent,
+    *,
+    needs_images: bool = True,
 ) -> Source:
     """Finds all files, checks their columns and cuts them into units.
 
@@ -68,6 +70,7 @@ def plan_source(
         keep: Where text manifests will lie as Parquet.
         text: How text is read.
         say: Takes a line for each folder of which something is passed over.
+        needs_images: Whether rows without an image are refused, as for scoring.
 
     Raises:
         ManifestError: a manifest is missing, empty, unreadable, of no known form, or lacks columns.
@@ -87,7 +90,7 @@ def plan_source(
     where = ", ".join(map(public, manifests))
     if kinds == {".tar"}:
         return replace(_of_tars(files, mapping, where), encoding=text.encoding)
-    return _of_parquet(files, mapping, where, text.encoding)
+    return _of_parquet(files, mapping, where, text.encoding, needs_images)
 
 
 def _check_folder(uri: str) -> str:
@@ -231,10 +234,15 @@ def _of_tars(files: Sequence[File], mapping: Mapping[str, str], where: str) -> S
 
 
 def _of_parquet(
-    files: Sequence[File], mapping: Mapping[str, str], where: str, encoding: str | None
+    files: Sequence[File],
+    mapping: Mapping[str, str],
+    where: str,
+    encoding: str | None,
+    needs_images: bool,
 ) -> Source:
     footers, schema, fingerprint = read_footers(files)
-    columns = roles_by_type(find_columns(schema.names, mapping, where), schema, mapping)
+    columns = find_columns(schema.names, mapping, where, needs_images=needs_images)
+    columns = roles_by_type(columns, schema, mapping)
     for file, own in zip(files, footers, strict=True):
         name = where if file.data is not None else public(file.uri)
         check_types(own.schema.to_arrow_schema(), schema, columns, name, own.num_rows)
