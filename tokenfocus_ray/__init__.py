@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         load_score_config,
     )
     from tokenfocus_ray.datasets.synthetic.files import write_benchmark
+    from tokenfocus_ray.distributed.elements.job import make_elements
+    from tokenfocus_ray.distributed.elements.summary import ElementsSummary
     from tokenfocus_ray.distributed.importing import ImportSummary, import_manifest
     from tokenfocus_ray.distributed.merge import MergeSummary, merge_scores
     from tokenfocus_ray.distributed.outcomes.select import SelectSummary, select_scores
@@ -46,6 +48,8 @@ _ROOMS = {
         "load_score_config",
     ),
     "datasets.synthetic.files": ("write_benchmark",),
+    "distributed.elements.job": ("make_elements",),
+    "distributed.elements.summary": ("ElementsSummary",),
     "distributed.importing": ("ImportSummary", "import_manifest"),
     "distributed.merge": ("MergeSummary", "merge_scores"),
     "distributed.outcomes.select": ("SelectSummary", "select_scores"),
@@ -69,6 +73,7 @@ __all__ = [
     "AlignmentScorer",
     "ConfigError",
     "Element",
+    "ElementsSummary",
     "Ensemble",
     "Evaluation",
     "FittedEnsemble",
@@ -94,6 +99,7 @@ __all__ = [
     "fit_ensemble",
     "import_manifest",
     "load_score_config",
+    "make_elements",
     "merge_scores",
     "plan_scoring",
     "plan_training",

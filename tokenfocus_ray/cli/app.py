@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from tokenfocus_ray.cli import data as data_commands
-from tokenfocus_ray.cli import demo, evaluate, merge, plan, score, select, stack, train
+from tokenfocus_ray.cli import demo, elements, evaluate, merge, plan, score, select, stack, train
 from tokenfocus_ray.cli.ends import run
 from tokenfocus_ray.cli.options import Command
 from tokenfocus_ray.version import __version__
 
 #: Commands that go on where they ended when they are launched again.
-GOING_ON = (["score"], ["train"], ["merge"], ["select"], ["demo"], ["data", "import"])
+GOING_ON = (
+    ["score"], ["train"], ["merge"], ["select"], ["demo"], ["data", "import"], ["data", "elements"]
+)  # fmt: skip
 
 app = typer.Typer(
     help="Scores how well generated images follow their prompts (TokenFocus-VQA on Ray).",
@@ -48,6 +50,7 @@ for _command in (
     app.command(cls=Command)(_command)
 data.command(cls=Command)(data_commands.synthetic)
 data.command("import", cls=Command)(data_commands.import_)
+data.command(cls=Command)(elements.elements)
 
 
 def main() -> None:

@@ -36,10 +36,7 @@ from tokenfocus_ray.datasets.watch import stamps
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.say import Say, silent
 from tokenfocus_ray.storage import Store, public
-from tokenfocus_ray.tables.text import (
-    PLAIN,
-    TextOptions,
-)
+from tokenfocus_ray.tables.text import PLAIN, TextOptions
 
 TEXTS = (".csv", ".tsv", ".jsonl", ".json")
 FORMS = (

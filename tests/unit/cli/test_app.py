@@ -130,6 +130,16 @@ COMMANDS = {
         *SHOWN,
     ],
     "data synthetic": ["--out", "--samples", "--seed"],
+    "data elements": [
+        "MANIFEST",
+        "--out",
+        "--with",
+        "--map",
+        "--encoding",
+        "--no-quotes",
+        "--replace",
+        *SHOWN,
+    ],
 }
 
 

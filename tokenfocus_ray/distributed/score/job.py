@@ -214,6 +214,8 @@ def run_job(
         summary = _count(store, source.n_rows)
         say(f"already finished: {summary.rows:,} rows are there, nothing is scored")
         return replace(summary, out=out, seconds=time.monotonic() - started)
+    if hint := elements_hint(source):
+        say(hint)
     with ray_session():
         # first, so that a job that is refused leaves nothing behind
         names = [scorer.name for scorer in scorers]
@@ -245,6 +247,20 @@ def run_job(
                 about = {"launch": record, "job": identity, "input": recorded.model_dump()}
                 store.write_json(RUN_FILE, asdict(summary) | about)
     return summary
+
+
+def elements_hint(source: Source) -> str | None:
+    """How to make elements, for a manifest that has none; of tar shards only reading tells.
+
+    Args:
+        source: What is scored.
+    """
+    if source.columns.elements is not None:
+        return None
+    return (
+        f"no elements: prompts get a total score only; `tokenfocus data elements {source.where} "
+        f"--out FOLDER` makes a manifest with some"
+    )
 
 
 def _is_finished(store: Store, source: Source) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tokenfocus_ray.config import JobConfig, PoolConfig, ScoringConfig
+from tokenfocus_ray.datasets.sources import plan_source
 from tokenfocus_ray.distributed.preflight import check_scales
+from tokenfocus_ray.distributed.score.job import elements_hint
 from tokenfocus_ray.distributed.score.pools import check_budget, fewest_workers, passes
 from tokenfocus_ray.errors import ConfigError
+from tokenfocus_ray.storage import Store
 
 
 @pytest.mark.parametrize(
@@ -91,3 +96,14 @@ def test_backbones_on_different_scales_are_not_averaged() -> None:
         "backbones 'one' and 'tens' have element_levels of the values [0.0, 1.0] and [0.0, 10.0]; "
         "give both the same, since their scores are averaged"
     )
+
+
+def test_without_elements_there_is_a_way_to_some(tmp_path: Path) -> None:
+    path, keep = tmp_path / "m.csv", Store.of(tmp_path / "out")
+    path.write_text("prompt,image_uri\na cat,a.png\n")
+    assert elements_hint(plan_source([str(path)], None, {}, keep)) == (
+        f"no elements: prompts get a total score only; `tokenfocus data elements {path} --out "
+        f"FOLDER` makes a manifest with some"
+    )
+    path.write_text("prompt,image_uri,elements\na cat,a.png,\n")
+    assert elements_hint(plan_source([str(path)], None, {}, keep)) is None
