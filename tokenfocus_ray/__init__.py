@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tokenfocus_ray.distributed.importing import ImportSummary, import_manifest
     from tokenfocus_ray.distributed.merge import MergeSummary, merge_scores
     from tokenfocus_ray.distributed.outcomes.select import SelectSummary, select_scores
+    from tokenfocus_ray.distributed.report.job import ReportSummary, write_report
     from tokenfocus_ray.distributed.score.job import RunSummary, score_manifest
     from tokenfocus_ray.distributed.session import ray_session
     from tokenfocus_ray.distributed.train.job import plan_training, train_members
@@ -53,6 +54,7 @@ _ROOMS = {
     "distributed.importing": ("ImportSummary", "import_manifest"),
     "distributed.merge": ("MergeSummary", "merge_scores"),
     "distributed.outcomes.select": ("SelectSummary", "select_scores"),
+    "distributed.report.job": ("ReportSummary", "write_report"),
     "distributed.score.job": ("RunSummary", "score_manifest"),
     "distributed.session": ("ray_session",),
     "distributed.train.job": ("plan_training", "train_members"),
@@ -82,6 +84,7 @@ __all__ = [
     "MergeSummary",
     "PoolConfig",
     "Progress",
+    "ReportSummary",
     "RowError",
     "RunSummary",
     "ScoreRow",
@@ -108,6 +111,7 @@ __all__ = [
     "select_scores",
     "train_members",
     "write_benchmark",
+    "write_report",
 ]
 
 

@@ -68,6 +68,13 @@ def merging_line(progress: Progress) -> str:
     return f"{progress.new:,} rows in this launch{rate}"
 
 
+def reading_line(progress: Progress) -> str:
+    """Where reading a table stands, in a line."""
+    rate = "" if progress.rate is None else f", {progress.rate:,.0f} rows/s"
+    of = "" if progress.total is None else f" of {progress.total:,}"
+    return f"{progress.new:,}{of} rows read{rate}"
+
+
 def member_line(member: MemberProgress) -> str:
     """How the training of a member goes, in a line.
 
@@ -103,4 +110,5 @@ _LINES = {
     "merging": merging_line,
     "importing": merging_line,
     "decomposing": decomposing_line,
+    "reading": reading_line,
 }

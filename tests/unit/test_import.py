@@ -28,6 +28,7 @@ PUBLIC = [
     "MergeSummary",
     "PoolConfig",
     "Progress",
+    "ReportSummary",
     "RowError",
     "RunSummary",
     "ScoreRow",
@@ -54,6 +55,7 @@ PUBLIC = [
     "select_scores",
     "train_members",
     "write_benchmark",
+    "write_report",
 ]
 
 

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from tokenfocus_ray.cli import data as data_commands
-from tokenfocus_ray.cli import demo, elements, evaluate, merge, plan, score, select, stack, train
+from tokenfocus_ray.cli import (
+    demo,
+    elements,
+    evaluate,
+    merge,
+    plan,
+    report,
+    score,
+    select,
+    stack,
+    train,
+)
 from tokenfocus_ray.cli.ends import run
 from tokenfocus_ray.cli.options import Command
 from tokenfocus_ray.version import __version__
@@ -44,8 +55,8 @@ def _root(
 
 
 for _command in (
-    score.score, train.train, evaluate.evaluate, stack.stack, merge.merge, select.select, plan.plan,
-    demo.demo,
+    score.score, train.train, evaluate.evaluate, stack.stack, merge.merge, report.report,
+    select.select, plan.plan, demo.demo,
 ):  # fmt: skip
     app.command(cls=Command)(_command)
 data.command(cls=Command)(data_commands.synthetic)

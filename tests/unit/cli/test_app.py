@@ -117,6 +117,17 @@ COMMANDS = {
         "--json",
         "--quiet",
     ],
+    "report": [
+        "SCORES",
+        "--out",
+        "--labels",
+        "--against",
+        "--manifest",
+        "--images",
+        "--map",
+        "--dependencies",
+        *SHOWN,
+    ],
     "demo": ["--out", "--samples", "--seed", *SHOWN],
     "data": [],
     "data import": [

@@ -1,0 +1,1 @@
+"""A page about scores, from tables of any size."""
