@@ -253,6 +253,19 @@ def diffusiondb(folder: Path, rows: int = 4) -> Path:
     return folder
 
 
+def diffusiondb_parts(folder: Path, rows: int = 4) -> Path:
+    """DiffusionDB as it is downloaded, two images a part."""
+    for i in range(rows):
+        part = f"part-{i // 2 + 1:06d}"
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        (folder / part / f"uuid-{i}.png").write_bytes(png(i))
+        path = folder / part / f"{part}.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        known[f"uuid-{i}.png"] = {"p": f"prompt {i}", "se": i, "c": 7.0, "st": 50, "sa": "k_lms"}
+        path.write_text(json.dumps(known))
+    return folder
+
+
 def evalmuse(folder: Path) -> Path:
     """EvalMuse's labels, and its images beside."""
     (folder / "SDXL").mkdir(parents=True)

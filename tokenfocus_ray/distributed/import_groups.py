@@ -100,21 +100,27 @@ class Counts:
         self.passed.update(json.loads(metadata.get(PASSED_OVER, b"{}")))
 
 
-def group_units(units: Sequence[Unit], has_bytes: bool) -> list[tuple[Unit, ...]]:
+def group_units(
+    units: Sequence[Unit], has_bytes: bool, together: int = 1
+) -> list[tuple[Unit, ...]]:
     """Runs of units that one task writes, cut the same way at each launch.
 
-    A tar shard, of which only reading tells the rows, is a group of its own.
+    Args:
+        units: In the order of the input.
+        has_bytes: Whether rows carry image bytes.
+        together: Of how many units of which only reading tells the rows, such as tar shards.
     """
+    most = GROUP_ROWS[has_bytes]
     groups: list[tuple[Unit, ...]] = []
     waiting: list[Unit] = []
     rows = 0
     for unit in units:
-        full = unit.n_rows is None or rows + unit.n_rows > GROUP_ROWS[has_bytes]
-        if waiting and full:
+        size = most // together if unit.n_rows is None else unit.n_rows
+        if waiting and rows + size > most:
             groups.append(tuple(waiting))
             waiting, rows = [], 0
         waiting.append(unit)
-        rows += GROUP_ROWS[has_bytes] if unit.n_rows is None else unit.n_rows
+        rows += size
     return [*groups, tuple(waiting)] if waiting else groups
 
 

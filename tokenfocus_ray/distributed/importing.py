@@ -131,7 +131,7 @@ def import_manifest(
         src, store.child(INPUT), images, dict(mapping or {}), TextOptions(encoding), say
     )
     plan = chosen.plan(request)
-    groups = group_units(plan.units, plan.has_bytes)
+    groups = group_units(plan.units, plan.has_bytes, plan.together)
     if not groups:
         raise ManifestError(f"{public(src)}: it has no rows")
     identity: dict[str, Any] = {"format": format, "rules": RULES}

@@ -28,6 +28,8 @@ def test_small_units_are_written_together() -> None:
 def test_a_shard_is_a_group_of_its_own() -> None:
     found = group_units(units(1, None, None, 1), has_bytes=True)
     assert [[unit.number for unit in group] for group in found] == [[0], [1], [2], [3]]
+    found = group_units(units(*[None] * 5), has_bytes=False, together=2)
+    assert [[unit.number for unit in group] for group in found] == [[0, 1], [2, 3], [4]]
 
 
 def test_units_cross_to_their_tasks_whole() -> None:

@@ -107,6 +107,7 @@ class Plan:
         inputs: Parquet files that are to be written before units are read, by name.
         has_bytes: Whether rows carry image bytes.
         only_prompts: Whether rows have no images, since none were given.
+        together: Units of unknown size that one task writes.
         index: In place of ``convert``, where all units have to be looked at first.
     """
 
@@ -116,6 +117,7 @@ class Plan:
     inputs: dict[str, bytes] = field(default_factory=dict)
     has_bytes: bool = False
     only_prompts: bool = False
+    together: int = 1
     index: Index | None = None
 
 

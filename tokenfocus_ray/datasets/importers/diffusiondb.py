@@ -2,7 +2,8 @@
 
 ``metadata.parquet`` has ``image_name, prompt, part_id, seed, step, cfg, sampler, width, height,
 user_name, timestamp, image_nsfw, prompt_nsfw``; the image lies in ``part-000001/`` by ``part_id``.
-Any other table with a prompt and a path does too: Parquet, .csv, .tsv or .jsonl.
+Any other table with a prompt and a path does too: Parquet, .csv, .tsv or .jsonl. Of a folder
+without one, :mod:`~tokenfocus_ray.datasets.importers.diffusiondb_parts` reads the parts.
 Source: https://arxiv.org/abs/2210.14896 and its data card.
 """
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from tokenfocus_ray.datasets.footers import read_footers
 from tokenfocus_ray.datasets.importers.base import ROWS, Format, Plan, Request
+from tokenfocus_ray.datasets.importers.diffusiondb_parts import plan_parts
 from tokenfocus_ray.datasets.importers.hf_parquet import check_generator
 from tokenfocus_ray.datasets.importers.rows import row_names, to_manifest
 from tokenfocus_ray.datasets.sources import files_of, plan_source
@@ -33,6 +35,9 @@ def plan(request: Request) -> Plan:
     Raises:
         ManifestError: there is no table.
     """
+    parts = plan_parts(request)
+    if parts is not None:
+        return parts
     mapping, generator = request.roles()
     where = public(request.src)
     files = files_of(request.src, request.images, mapping, request.keep, request.text, silent)
