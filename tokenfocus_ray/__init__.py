@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tokenfocus_ray.distributed.elements.summary import ElementsSummary
     from tokenfocus_ray.distributed.importing import ImportSummary, import_manifest
     from tokenfocus_ray.distributed.merge import MergeSummary, merge_scores
+    from tokenfocus_ray.distributed.outcomes.pair_options import PairsSummary
+    from tokenfocus_ray.distributed.outcomes.pairs import export_pairs
     from tokenfocus_ray.distributed.outcomes.select import SelectSummary, select_scores
     from tokenfocus_ray.distributed.report.job import ReportSummary, write_report
     from tokenfocus_ray.distributed.score.job import RunSummary, score_manifest
@@ -53,6 +55,8 @@ _ROOMS = {
     "distributed.elements.summary": ("ElementsSummary",),
     "distributed.importing": ("ImportSummary", "import_manifest"),
     "distributed.merge": ("MergeSummary", "merge_scores"),
+    "distributed.outcomes.pair_options": ("PairsSummary",),
+    "distributed.outcomes.pairs": ("export_pairs",),
     "distributed.outcomes.select": ("SelectSummary", "select_scores"),
     "distributed.report.job": ("ReportSummary", "write_report"),
     "distributed.score.job": ("RunSummary", "score_manifest"),
@@ -82,6 +86,7 @@ __all__ = [
     "ImportSummary",
     "JobConfig",
     "MergeSummary",
+    "PairsSummary",
     "PoolConfig",
     "Progress",
     "ReportSummary",
@@ -99,6 +104,7 @@ __all__ = [
     "UserError",
     "__version__",
     "evaluate_scores",
+    "export_pairs",
     "fit_ensemble",
     "import_manifest",
     "load_score_config",

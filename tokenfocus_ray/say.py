@@ -75,6 +75,16 @@ def reading_line(progress: Progress) -> str:
     return f"{progress.new:,}{of} rows read{rate}"
 
 
+def writing_line(progress: Progress) -> str:
+    """Where an export stands, in a line.
+
+    >>> writing_line(Progress("writing", 1200, unit="pairs", new=1200, rate=60.0))
+    '1,200 pairs written, 60 pairs/s'
+    """
+    rate = "" if progress.rate is None else f", {progress.rate:,.0f} {progress.unit}/s"
+    return f"{progress.done:,} {progress.unit} written{rate}"
+
+
 def member_line(member: MemberProgress) -> str:
     """How the training of a member goes, in a line.
 
@@ -111,4 +121,5 @@ _LINES = {
     "importing": merging_line,
     "decomposing": decomposing_line,
     "reading": reading_line,
+    "writing": writing_line,
 }

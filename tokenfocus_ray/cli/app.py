@@ -13,6 +13,7 @@ from tokenfocus_ray.cli import (
     elements,
     evaluate,
     merge,
+    pairs,
     plan,
     report,
     score,
@@ -26,7 +27,8 @@ from tokenfocus_ray.version import __version__
 
 #: Commands that go on where they ended when they are launched again.
 GOING_ON = (
-    ["score"], ["train"], ["merge"], ["select"], ["demo"], ["data", "import"], ["data", "elements"]
+    ["score"], ["train"], ["merge"], ["select"], ["pairs"], ["demo"], ["data", "import"],
+    ["data", "elements"],
 )  # fmt: skip
 
 app = typer.Typer(
@@ -56,7 +58,7 @@ def _root(
 
 for _command in (
     score.score, train.train, evaluate.evaluate, stack.stack, merge.merge, report.report,
-    select.select, plan.plan, demo.demo,
+    select.select, pairs.pairs, plan.plan, demo.demo,
 ):  # fmt: skip
     app.command(cls=Command)(_command)
 data.command(cls=Command)(data_commands.synthetic)

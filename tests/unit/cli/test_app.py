@@ -128,6 +128,21 @@ COMMANDS = {
         "--dependencies",
         *SHOWN,
     ],
+    "pairs": [
+        "SCORES",
+        "--out",
+        "--format",
+        "--min-margin",
+        "--min-confidence",
+        "--majority",
+        "--per-prompt",
+        "--limit",
+        "--seed",
+        "--map",
+        "--manifest",
+        "--images",
+        *SHOWN,
+    ],
     "demo": ["--out", "--samples", "--seed", *SHOWN],
     "data": [],
     "data import": [
@@ -230,6 +245,7 @@ def test_paths_may_begin_at_home(
         ["stack", "--table=~/t.csv", "--target=human", "--features=m"],
         ["merge", "~/scores", "--ensemble=~/bundle", "--out=~/out"],
         ["select", "~/scores", "--out=~/out"],
+        ["pairs", "~/scores", "--format=trl", "--manifest=~/m.csv", "--images=~/i", "--out=~/out"],
     ):
         assert run_main(monkeypatch, *command) == 2
         assert "~" not in capsys.readouterr().err
