@@ -12,6 +12,7 @@ import platform
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,10 @@ def measure_scoring(
     threads = None if on_gpu else max(1, cores // workers)
     say(f"measuring {config.backbone} on {'a GPU' if on_gpu else f'{cores} CPU cores'}")
     before = torch.get_num_threads()
+    # as in an actor, which is made in one thread and called in another: OpenMP then counts more
+    # threads than cores, and lets those that wait sleep; else they spin, fast on an idle machine
+    # and several times slower on one that does something else too
+    caller = ThreadPoolExecutor(1)
     shows_bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -173,7 +178,7 @@ def measure_scoring(
         prepare = PrepareStage(_COLUMNS, {0: spec}, "")
         first = prepare(table.slice(0, 4))
         stage(first)  # libraries make themselves ready at the first call
-        pace = _timed(stage, first)[0] / first.num_rows
+        pace = caller.submit(_timed, stage, first).result()[0] / first.num_rows
         count = max(1, min(job.commit_rows, table.num_rows, round(ROUND_SECONDS / pace)))
         seconds, busy, prepared = [], [], 0.0
         for n in range(ROUNDS):
@@ -181,10 +186,11 @@ def measure_scoring(
             began = time.thread_time()
             ready = prepare(piece)
             prepared += time.thread_time() - began
-            took, at_work = _timed(stage, ready)
+            took, at_work = caller.submit(_timed, stage, ready).result()
             seconds.append(took / count)
             busy.append(at_work)
     finally:
+        caller.shutdown()
         torch.set_num_threads(before)
         if shows_bars:
             logging.enable_progress_bar()
