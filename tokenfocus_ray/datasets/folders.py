@@ -13,10 +13,17 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
+from tokenfocus_ray.datasets.files import unreadable
 from tokenfocus_ray.datasets.manifest import CONVENTIONS
-from tokenfocus_ray.datasets.names import ending, is_hidden, is_image
-from tokenfocus_ray.errors import RowError
-from tokenfocus_ray.storage import Store, split_uri
+from tokenfocus_ray.datasets.names import (
+    IMPORT_BEGUN,
+    IMPORT_DONE,
+    ending,
+    is_hidden,
+    is_image,
+)
+from tokenfocus_ray.errors import ManifestError, RowError
+from tokenfocus_ray.storage import Store, public, split_uri
 from tokenfocus_ray.tables.text import (
     ERROR_CODE,
     ERROR_MESSAGE,
@@ -54,6 +61,35 @@ class Found:
         """The input in words."""
         kind = {"tars": "tar shard", "captions": "image"}.get(self.form, "manifest")
         return f"{len(self.names):,} {kind}{'s' if len(self.names) > 1 else ''}"
+
+
+def absolute_folder(uri: str) -> str:
+    """Path or URI of a folder of images, for any process.
+
+    Raises:
+        ManifestError: it cannot be looked at, or is no folder.
+    """
+    store = Store.of(uri)
+    try:
+        kind = store.filesystem.get_file_info(store.root).type
+    except OSError as error:
+        raise unreadable(store, error) from error
+    if store.is_local and kind != fs.FileType.Directory:
+        raise ManifestError(f"image folder {uri!r} is not a directory")
+    return store.absolute
+
+
+def check_finished(folder: Store) -> None:
+    """Refuses a folder that an import has yet to fill.
+
+    Raises:
+        ManifestError: saying how to go on.
+    """
+    if folder.exists(IMPORT_BEGUN) and not folder.exists(IMPORT_DONE):
+        raise ManifestError(
+            f"folder {public(folder.uri)!r}: its import is not finished, so a part of the rows is "
+            f"there; launch the same `tokenfocus data import` again"
+        )
 
 
 def find_input(folder: Store) -> Found:

@@ -17,16 +17,17 @@ from pyarrow import fs
 
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.files import File, unreadable
-from tokenfocus_ray.datasets.folders import captioned, find_input, from_top, path_column
+from tokenfocus_ray.datasets.folders import (
+    absolute_folder,
+    captioned,
+    check_finished,
+    find_input,
+    from_top,
+    path_column,
+)
 from tokenfocus_ray.datasets.footers import digest, read_footer, read_footers
 from tokenfocus_ray.datasets.manifest import CONVENTIONS, Columns, find_columns
-from tokenfocus_ray.datasets.names import (
-    IMPORT_BEGUN,
-    IMPORT_DONE,
-    counted,
-    ending,
-    is_image,
-)
+from tokenfocus_ray.datasets.names import counted, ending, is_image
 from tokenfocus_ray.datasets.role_types import ambiguous_columns, check_types, roles_by_type
 from tokenfocus_ray.datasets.role_values import check_first_rows
 from tokenfocus_ray.datasets.tars import SAMPLE_RULES, TAR_COLUMNS, tar_schema
@@ -74,31 +75,32 @@ def plan_source(
         OutputError: a store cannot be read.
     """
     if images is not None:
-        images = _check_folder(images)
+        images = absolute_folder(images)
     files: list[File] = []
     for number, uri in enumerate(manifests):
         files += files_of(uri, images, mapping, keep.child(f"{number}.parquet"), text, say)
+    where = ", ".join(map(public, manifests))
+    return source_of(files, mapping, where, text.encoding, needs_images=needs_images)
+
+
+def source_of(
+    files: Sequence[File],
+    mapping: Mapping[str, str],
+    where: str,
+    encoding: str | None,
+    *,
+    needs_images: bool = True,
+) -> Source:
+    """As :func:`plan_source`, of files that are found: Parquet, or tar shards."""
     kinds = {PurePosixPath(f.uri).suffix.lower() for f in files}
     if len(kinds) > 1:
         raise ManifestError(
-            f"{', '.join(map(public, manifests))}: tar shards and Parquet cannot be scored in one "
-            f"job, since their columns differ; score them one after another"
+            f"{where}: tar shards and Parquet cannot be scored in one job, since their columns "
+            f"differ; score them one after another"
         )
-    where = ", ".join(map(public, manifests))
     if kinds == {".tar"}:
-        return replace(_of_tars(files, mapping, where), encoding=text.encoding)
-    return _of_parquet(files, mapping, where, text.encoding, needs_images)
-
-
-def _check_folder(uri: str) -> str:
-    store = Store.of(uri)
-    try:
-        kind = store.filesystem.get_file_info(store.root).type
-    except OSError as error:
-        raise unreadable(store, error) from error
-    if store.is_local and kind != fs.FileType.Directory:
-        raise ManifestError(f"image folder {uri!r} is not a directory")
-    return store.absolute
+        return replace(_of_tars(files, mapping, where), encoding=encoding)
+    return _of_parquet(files, mapping, where, encoding, needs_images)
 
 
 def files_of(
@@ -151,11 +153,7 @@ def _files_below(
     say: Say,
 ) -> list[File]:
     """What a folder holds, the first that is there: tar shards, captioned images, Parquet, text."""
-    if folder.exists(IMPORT_BEGUN) and not folder.exists(IMPORT_DONE):
-        raise ManifestError(
-            f"folder {public(folder.uri)!r}: its import is not finished, so a part of the rows is "
-            f"there; launch the same `tokenfocus data import` again"
-        )
+    check_finished(folder)
     found = find_input(folder)
     base = images or folder.absolute
     names = found.names

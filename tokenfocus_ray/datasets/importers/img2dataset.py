@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from tokenfocus_ray.datasets.files import File, unreadable
 from tokenfocus_ray.datasets.footers import read_footers
@@ -22,7 +23,7 @@ from tokenfocus_ray.datasets.importers.hf_parquet import check_generator
 from tokenfocus_ray.datasets.importers.rows import spoiled, to_manifest
 from tokenfocus_ray.datasets.manifest import CONVENTIONS
 from tokenfocus_ray.datasets.names import is_image
-from tokenfocus_ray.datasets.sources import plan_source
+from tokenfocus_ray.datasets.sources import source_of
 from tokenfocus_ray.datasets.units import Source, Unit, read_unit
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.schema import sample_id
@@ -42,13 +43,14 @@ def plan(request: Request) -> Plan:
     request.refuse("img2dataset", images="since they lie beside its tables")
     mapping, generator = request.roles()
     store, where = Store.of(request.src), public(request.src)
+    if not store.is_folder():
+        raise ManifestError(f"{where}: wanted the folder of the shards; name it")
     try:
-        names = store.names()
-        sizes = {
-            name: store.filesystem.get_file_info(store.child(name).root).size for name in names
-        }
-    except NotADirectoryError:
-        raise ManifestError(f"{where}: wanted the folder of the shards; name it") from None
+        infos = store.filesystem.get_file_info(fs.FileSelector(store.root))
+    except OSError as error:
+        raise unreadable(store, error) from error
+    sizes = {info.base_name: info.size or 0 for info in infos}
+    names = sorted(sizes)
     tables = [name for name in names if name.endswith(".parquet") and not name.startswith("_")]
     tars = [name for name in names if name.endswith(".tar")]
     if not tables:
@@ -56,7 +58,7 @@ def plan(request: Request) -> Plan:
             f"{where}: there is no table of what was fetched, such as 00000.parquet; import tar "
             f"shards without one as webdataset"
         )
-    files = [File(store.child(n).absolute, store.absolute, sizes[n] or 0) for n in tables]
+    files = _files(store, tables, sizes)
     _, schema, fingerprint = read_footers(files)
     missing = [name for name in _NEEDED if name not in schema.names]
     if missing:
@@ -66,52 +68,53 @@ def plan(request: Request) -> Plan:
         )
     check_generator(generator, schema.names, where)
     if tars:
-        return _of_tars(request, store, tars, tables, schema, mapping, generator)
+        shards = source_of(
+            _files(store, tars, sizes), _without_prompt(mapping), where, request.text.encoding
+        )
+        units = _of_shards(request, store, tars, tables, shards)
+        told = {f"tables.{name}": value for name, value in fingerprint.items()}
+        known = frozenset(name.removesuffix(".parquet") for name in tables)
+        own = (mapping.get("prompt"), *CONVENTIONS["prompt"])
+        prompt = next((name for name in own if name in schema.names), None)
+        whole = replace(shards, units=(), inputs={})
+        both = FromTars(whole, schema, known, prompt, generator)
+        return Plan(units, both, {**shards.fingerprint, **told}, has_bytes=True)
     has_bytes = any(name in schema.names for name in (mapping.get("image"), *_IMAGES))
     if not has_bytes:
         mapping.setdefault("image_uri", "key")
-    uris = [file.uri for file in files]
-    source = plan_source(uris, store.absolute, mapping, request.keep, request.text, request.say)
+    source = source_of(files, mapping, where, request.text.encoding)
     if has_bytes and "image_uri" not in mapping:  # the url, which is no place to read from
         source = replace(source, columns=replace(source.columns, image_uri=None))
     convert = FromTables(replace(source, units=(), inputs={}), generator, not has_bytes)
     return Plan(source.units, convert, fingerprint, has_bytes=has_bytes)
 
 
-def _of_tars(
-    request: Request,
-    store: Store,
-    tars: list[str],
-    tables: list[str],
-    schema: pa.Schema,
-    mapping: dict[str, str],
-    generator: str | None,
-) -> Plan:
-    prompt = mapping.pop("prompt", None)
-    uris = [store.child(name).absolute for name in tars]
-    source = plan_source(uris, None, mapping, request.keep, request.text, request.say)
-    prompt = prompt or next((n for n in CONVENTIONS["prompt"] if n in schema.names), None)
+def _files(store: Store, names: list[str], sizes: Mapping[str, int]) -> list[File]:
+    return [File(store.child(name).absolute, store.absolute, sizes[name]) for name in names]
+
+
+def _without_prompt(mapping: Mapping[str, str]) -> dict[str, str]:
+    """Roles of ``KEY.json``: the caption is ``KEY.txt``, and in the tables has another name."""
+    return {role: name for role, name in mapping.items() if role != "prompt"}
+
+
+def _of_shards(
+    request: Request, store: Store, tars: list[str], tables: list[str], source: Source
+) -> tuple[Unit, ...]:
+    """A unit for each shard, and for each table whose shard is not there."""
+    shards = dict(zip((name.removesuffix(".tar") for name in tars), source.units, strict=True))
     known = {name.removesuffix(".parquet") for name in tables}
-    lone = [name for name in tars if name.removesuffix(".tar") not in known]
-    if lone:
+    if lone := [name for name in shards if name not in known]:
         request.say(
-            f"{public(request.src)}: {len(lone)} shards have no table, such as {lone[0]}: what "
+            f"{public(request.src)}: {len(lone)} shards have no table, such as {lone[0]}.tar: what "
             f"could not be fetched for them is not known"
         )
-    shards = {
-        name.removesuffix(".tar"): unit for name, unit in zip(tars, source.units, strict=True)
-    }
     units = []
     for number, stem in enumerate(sorted({*shards, *known})):
         table = store.child(f"{stem}.parquet").absolute
         unit = shards.get(stem) or Unit(number, table, (), 0, None, store.absolute)
         units.append(replace(unit, number=number))
-    whole = replace(source, units=(), inputs={})
-    fingerprint = {**source.fingerprint}
-    files = [File(store.child(n).absolute, store.absolute, 0) for n in tables]
-    fingerprint |= {f"tables.{k}": v for k, v in read_footers(files)[2].items()}
-    convert = FromTars(whole, schema, frozenset(known), prompt, generator)
-    return Plan(tuple(units), convert, fingerprint, has_bytes=True)
+    return tuple(units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,8 @@ class FromTars:
         """Yields tables of a manifest."""
         stem = unit.uri.rpartition("/")[2].removesuffix(".tar").removesuffix(".parquet")
         known = self._table(unit, stem)
-        places = {str(key): i for i, key in enumerate(known["key"].to_pylist())}
+        every = [str(key) for key in known["key"].to_pylist()]
+        places = {key: i for i, key in enumerate(every)}
         seen: set[str] = set()
         if unit.uri.endswith(".tar"):
             for shard in read_unit(self.source.schema, unit, ROWS_WITH_BYTES, self.source.encoding):
@@ -189,7 +193,7 @@ class FromTars:
                 seen.update(keys)
                 rows = known.take(pa.array([places.get(key) for key in keys], pa.int64()))
                 yield self._joined(shard, rows, keys, unit)
-        left = [i for key, i in places.items() if key not in seen]
+        left = [i for i, key in enumerate(every) if key not in seen or places[key] != i]
         for start in range(0, len(left), ROWS):
             rows = known.take(pa.array(left[start : start + ROWS], pa.int64()))
             keys = [str(key) for key in rows["key"].to_pylist()]

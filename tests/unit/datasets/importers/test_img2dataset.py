@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support import layouts
@@ -83,6 +85,24 @@ def test_shards_and_tables_without_each_other(tmp_path: Path) -> None:
     assert [row["status"] for row in rows[4:6]] == [None, None]
 
 
+def test_a_key_that_stands_twice_in_a_table_is_two_rows(tmp_path: Path) -> None:
+    src = layouts.img2dataset(tmp_path / "src", "webdataset", shards=1)
+    table = pq.read_table(src / "00000.parquet")
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), src / "00000.parquet")
+    rows: list[Any] = imported("img2dataset", src, tmp_path)["key"].to_pylist()
+    assert sorted(key[-1] for key in rows) == ["0", "0", "1", "2", "3"]
+
+
+def test_a_prompt_of_another_name_is_that_of_the_tables(tmp_path: Path) -> None:
+    src = layouts.img2dataset(tmp_path / "src", "webdataset", shards=1)
+    table = pq.read_table(src / "00000.parquet")
+    names = ["alt" if name == "caption" else name for name in table.column_names]
+    pq.write_table(table.rename_columns(names), src / "00000.parquet")
+    rows = imported("img2dataset", src, tmp_path, prompt="alt", generator="url").to_pylist()
+    assert [row["prompt"] for row in rows] == [f"caption {i}" for i in (2, 0, 1, 3)]
+    assert rows[0]["generator"] == "http://example.org/000000002.jpg"
+
+
 def test_refusals(tmp_path: Path) -> None:
     empty = tmp_path / "none"
     empty.mkdir()
@@ -92,6 +112,9 @@ def test_refusals(tmp_path: Path) -> None:
         f"{empty}: there is no table of what was fetched, such as 00000.parquet; import tar shards "
         f"without one as webdataset"
     )
+    with pytest.raises(ManifestError) as caught:
+        imported("img2dataset", tmp_path / "nothing", tmp_path)
+    assert str(caught.value) == f"{tmp_path}/nothing: wanted the folder of the shards; name it"
     other = layouts.hf_parquet(tmp_path / "h")
     with pytest.raises(ManifestError) as caught:
         imported("img2dataset", other, tmp_path)
