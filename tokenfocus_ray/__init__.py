@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tokenfocus_ray.ensemble.fit import FittedEnsemble, fit_ensemble
     from tokenfocus_ray.errors import ConfigError, RowError, TokenFocusError, UserError
     from tokenfocus_ray.evaluation.evaluate import Evaluation, evaluate_scores
+    from tokenfocus_ray.exports.submission import SubmissionSummary, write_submission
     from tokenfocus_ray.plan.outcome import ScoringPlan
     from tokenfocus_ray.plan.scoring import plan_scoring
     from tokenfocus_ray.progress import Progress
@@ -69,6 +70,7 @@ _ROOMS = {
     "evaluation.evaluate": ("Evaluation", "evaluate_scores"),
     "plan.outcome": ("ScoringPlan",),
     "plan.scoring": ("plan_scoring",),
+    "exports.submission": ("SubmissionSummary", "write_submission"),
     "progress": ("Progress",),
     "schema": ("Element", "ScoreRow"),
     "scoring.scorer": ("AlignmentScorer",),
@@ -98,6 +100,7 @@ __all__ = [
     "SelectSummary",
     "Selection",
     "StackConfig",
+    "SubmissionSummary",
     "TokenFocusError",
     "TrainConfig",
     "TrainSummary",
@@ -118,6 +121,7 @@ __all__ = [
     "train_members",
     "write_benchmark",
     "write_report",
+    "write_submission",
 ]
 
 

@@ -38,6 +38,7 @@ PUBLIC = [
     "SelectSummary",
     "Selection",
     "StackConfig",
+    "SubmissionSummary",
     "TokenFocusError",
     "TrainConfig",
     "TrainSummary",
@@ -58,6 +59,7 @@ PUBLIC = [
     "train_members",
     "write_benchmark",
     "write_report",
+    "write_submission",
 ]
 
 

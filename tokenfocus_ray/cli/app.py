@@ -19,6 +19,7 @@ from tokenfocus_ray.cli import (
     score,
     select,
     stack,
+    submission,
     train,
 )
 from tokenfocus_ray.cli.ends import run
@@ -58,7 +59,7 @@ def _root(
 
 for _command in (
     score.score, train.train, evaluate.evaluate, stack.stack, merge.merge, report.report,
-    select.select, pairs.pairs, plan.plan, demo.demo,
+    select.select, pairs.pairs, submission.submission, plan.plan, demo.demo,
 ):  # fmt: skip
     app.command(cls=Command)(_command)
 data.command(cls=Command)(data_commands.synthetic)

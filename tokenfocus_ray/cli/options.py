@@ -15,7 +15,7 @@ from tokenfocus_ray.errors import ConfigError
 #: among them, are expanded there.
 _PATHS = (
     "manifest", "scores", "out", "images", "config", "ensemble", "labels", "table", "against",
-    "plots", "json", "src",
+    "plots", "json", "src", "test_list", "readme",
 )  # fmt: skip
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the last line and errors only.")]

@@ -143,6 +143,14 @@ COMMANDS = {
         "--images",
         *SHOWN,
     ],
+    "submission": [
+        "SCORES",
+        "--out",
+        "--test-list",
+        "--fill-unscored",
+        "--readme",
+        "--encoding",
+    ],
     "demo": ["--out", "--samples", "--seed", *SHOWN],
     "data": [],
     "data import": [
@@ -245,6 +253,7 @@ def test_paths_may_begin_at_home(
         ["stack", "--table=~/t.csv", "--target=human", "--features=m"],
         ["merge", "~/scores", "--ensemble=~/bundle", "--out=~/out"],
         ["select", "~/scores", "--out=~/out"],
+        ["submission", "~/scores", "--test-list=~/t.json", "--readme=~/r", "--out=~/out"],
         ["pairs", "~/scores", "--format=trl", "--manifest=~/m.csv", "--images=~/i", "--out=~/out"],
     ):
         assert run_main(monkeypatch, *command) == 2
