@@ -16,17 +16,17 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tokenfocus_ray.datasets.evalmuse import read_evalmuse
 from tokenfocus_ray.datasets.scored import ScoredTable
-from tokenfocus_ray.errors import ManifestError, OutputError, shown
+from tokenfocus_ray.errors import ManifestError, OutputError
+from tokenfocus_ray.exports.answers import Answer, Findings, read_answers
 from tokenfocus_ray.say import Say
-from tokenfocus_ray.schema import Element, parse_elements, sample_id
+from tokenfocus_ray.schema import Element
 from tokenfocus_ray.storage import Store
-from tokenfocus_ray.tables.columns import numbers
 from tokenfocus_ray.tables.members import ScoreTableInfo
 from tokenfocus_ray.version import __version__
 
@@ -36,46 +36,6 @@ PRESENT = 0.5
 SCALE = (1.0, 5.0)
 #: Of a file in the archive: the same at each run.
 _DATE = (1980, 1, 1, 0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a score table says of an image.
-
-    Attributes:
-        total: Score; NaN where unscored.
-        elements: Element -> score; NaN where unscored.
-    """
-
-    total: float
-    elements: dict[Element, float]
-
-
-@dataclass(slots=True)
-class Findings:
-    """What is wrong between scores and test list: kind -> names of the images, in order."""
-
-    images: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, kind: str, name: str) -> None:
-        """Takes note of an image."""
-        self.images.setdefault(kind, []).append(name)
-
-    def check(self, where: str) -> None:
-        """Refuses what was found.
-
-        Raises:
-            ManifestError: with numbers and examples.
-        """
-        if self.images:
-            told = "; ".join(
-                f"{len(names):,} {kind} (such as {shown(names[0], 120)})"
-                for kind, names in self.images.items()
-            )
-            raise ManifestError(
-                f"{where}: {told}. A submission holds each image of the list once, with its "
-                f"elements: score the list as it was imported by `tokenfocus data import evalmuse`"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +92,10 @@ def write_submission(
     scored = ScoredTable.open(scores)
     threshold = _threshold(scored.info)
     findings = Findings()
-    answers = _answers(scored, listed, findings)
+    answers = read_answers(scored, listed, findings)
     records = _records(listed, answers, threshold, findings, fill_unscored)
     findings.check(f"{scored.where}, compared with {test_list}")
-    filled = sum(_is_open(answers[row["sample_id"]]) for row in listed)
+    filled = sum(answers[row["sample_id"]].is_open for row in listed)
     if filled:
         say(f"{filled:,} images without a score got the mean of the others (--fill-unscored)")
     if threshold is not None and threshold != PRESENT:
@@ -177,63 +137,6 @@ def archive(records: Sequence[dict[str, Any]], readme: str) -> bytes:
     return sink.getvalue()
 
 
-def _answers(
-    scored: ScoredTable, listed: Sequence[dict[str, Any]], findings: Findings
-) -> dict[str, Answer]:
-    """Answers by the list's ids, which depend on ``img_path`` and prompt only."""
-    wanted = {row["sample_id"] for row in listed}
-    found: dict[str, Answer] = {}
-    for row in _rows(scored):
-        name = row["id"]
-        if name not in wanted:
-            findings.add("rows of the scores are of no image of the list", row["name"])
-        elif name in found:
-            findings.add("images of the list have several rows", row["name"])
-        elif row["fault"]:
-            findings.add("rows have elements that cannot be read", f"{row['name']}: {row['fault']}")
-        else:
-            found[name] = Answer(row["total"], row["elements"])
-    return found
-
-
-def _rows(scored: ScoredTable) -> Iterator[dict[str, Any]]:
-    columns, names = scored.columns, scored.rows.schema.names
-    by_path = "img_path" in names and columns.prompt is not None
-    wanted = ["sample_id", "status", "score", "element_scores", columns.elements]
-    wanted += ["img_path", columns.prompt] if by_path else [columns.image_uri]
-    for table in scored.read(wanted):
-        totals = numbers(table["score"]).tolist()
-        for row, total in zip(table.to_pylist(), totals, strict=True):
-            path = row.get("img_path") if by_path else row.get(columns.image_uri or "")
-            name = str(row["sample_id"])
-            if by_path:
-                name = sample_id(str(path or ""), str(row[columns.prompt or ""] or ""))
-            is_ok, fault = row["status"] == "ok", ""
-            elements: list[Element] = []
-            try:
-                elements = parse_elements(row.get(columns.elements or "")) or []
-            except ValueError as error:
-                fault = str(error)
-            given = list(row["element_scores"] or ()) if is_ok else []
-            given += [math.nan] * (len(elements) - len(given))
-            yield {
-                "id": name,
-                "name": str(path or row["sample_id"]),
-                "total": total if is_ok else math.nan,
-                "elements": dict(zip(elements, map(_number, given), strict=False)),
-                "fault": fault,
-            }
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _is_open(answer: Answer) -> bool:
-    """Whether something has no score."""
-    return not all(map(math.isfinite, (answer.total, *answer.elements.values())))
-
-
 def _records(
     listed: Sequence[dict[str, Any]],
     answers: dict[str, Answer],
@@ -256,7 +159,7 @@ def _records(
         if {*asked.values()} != {*answer.elements}:
             findings.add("images have other elements in the scores than in the list", name)
             continue
-        if _is_open(answer) and not fill:
+        if answer.is_open and not fill:
             findings.add("images have no score (--fill-unscored gives them the mean)", name)
             continue
         marks = {key: _or(answer.elements[one], element) for key, one in asked.items()}
