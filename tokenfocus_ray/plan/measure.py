@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from tokenfocus_ray.backbones.base import Source
 from tokenfocus_ray.backbones.images import ImageSpec
-from tokenfocus_ray.config import JobConfig, ScoringConfig
+from tokenfocus_ray.config import PoolConfig, ScoringConfig
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.errors import RowError
 from tokenfocus_ray.plan.cost import job_seconds
@@ -133,7 +133,8 @@ def measure_scoring(
     spec: ImageSpec,
     rows: Sequence[SampledRow],
     columns: Columns,
-    job: JobConfig,
+    pool: PoolConfig,
+    commit_rows: int,
     say: Say,
 ) -> Measured | None:
     """Prepares and scores rows of the sample, several times.
@@ -144,7 +145,8 @@ def measure_scoring(
         spec: How it wants its images.
         rows: Of the sample.
         columns: Which column is what.
-        job: Rows of a piece, and scorers.
+        pool: The scorers of a job.
+        commit_rows: Rows that are scored together, at the most.
         say: Takes a line of what happens.
 
     Returns:
@@ -160,7 +162,6 @@ def measure_scoring(
         return None
     on_gpu = torch.cuda.is_available()
     cores = os.cpu_count() or 1
-    pool = job.pool(config.backbone)
     workers = pool.workers or (max(1, int(torch.cuda.device_count() / pool.gpus)) if on_gpu else 1)
     threads = None if on_gpu else max(1, cores // workers)
     say(f"measuring {config.backbone} on {'a GPU' if on_gpu else f'{cores} CPU cores'}")
@@ -179,7 +180,7 @@ def measure_scoring(
         first = prepare(table.slice(0, 4))
         stage(first)  # libraries make themselves ready at the first call
         pace = caller.submit(_timed, stage, first).result()[0] / first.num_rows
-        count = max(1, min(job.commit_rows, table.num_rows, round(ROUND_SECONDS / pace)))
+        count = max(1, min(commit_rows, table.num_rows, round(ROUND_SECONDS / pace)))
         seconds, busy, prepared = [], [], 0.0
         for n in range(ROUNDS):
             piece = _cycled(table, n * count, count)

@@ -152,7 +152,9 @@ def _of_backbone(
         notes.append(f"{name}: its weights are quantised; memory here is that of {dtype} weights")
     measured = None
     if measure and load.work is not None:
-        measured = measure_scoring(config, found, spec, sample.rows, source.columns, job, say)
+        measured = measure_scoring(
+            config, found, spec, sample.rows, source.columns, job.pool(name), job.commit_rows, say
+        )
     parameters = sum(p.numel() for p in backbone.model.parameters())
     return BackbonePlan(
         name, parameters, dtype, members.count, load, memory, feeding, None, measured

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tokenfocus_ray.backbones import loading, registry
-from tokenfocus_ray.config import JobConfig, ScoringConfig
+from tokenfocus_ray.config import PoolConfig, ScoringConfig
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.errors import ImageDecodeError
 from tokenfocus_ray.plan import measure
@@ -56,7 +56,7 @@ def test_stages_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     threads, said = torch.get_num_threads(), list[str]()
     found = measure_scoring(
         ScoringConfig(backbone=NAME), registry.resolve(NAME), SPEC, rows, COLUMNS,
-        JobConfig(commit_rows=2), said.append,
+        PoolConfig(), 2, said.append,
     )  # fmt: skip
     assert found is not None
     assert torch.get_num_threads() == threads
@@ -72,7 +72,23 @@ def test_stages_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_to_measure_with() -> None:
     config, source = ScoringConfig(backbone=NAME), registry.resolve(NAME)
-    assert measure_scoring(config, source, SPEC, [row(None)], COLUMNS, JobConfig(), print) is None
+    assert (
+        measure_scoring(config, source, SPEC, [row(None)], COLUMNS, PoolConfig(), 2, print) is None
+    )
+
+
+def test_scorers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "ROUNDS", 1)
+    monkeypatch.setattr(measure, "ROUND_SECONDS", 0.01)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    config, source, pool = (
+        ScoringConfig(backbone=NAME),
+        registry.resolve(NAME),
+        PoolConfig(workers=2),
+    )
+    found = measure_scoring(config, source, SPEC, [row(encoded())], COLUMNS, pool, 2, str)
+    assert found is not None
+    assert (found.workers, found.threads, found.cores) == (2, 2, 4)
 
 
 def test_rates_by_round() -> None:
