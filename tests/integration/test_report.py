@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 from tests.support.reports import rows, write
 from tests.unit.distributed.test_report import data_of, made
 from tokenfocus_ray.cli.app import app
+from tokenfocus_ray.config.selection import Selection
+from tokenfocus_ray.distributed.outcomes.select import select_scores
 from tokenfocus_ray.distributed.report import tasks
+from tokenfocus_ray.say import silent
 from tokenfocus_ray.storage import Store
 
 
@@ -41,3 +44,19 @@ def test_page_in_a_store(tmp_path: Path, s3_bucket: str, monkeypatch: pytest.Mon
     assert page["against"] | {"where": ""} == wanted["against"] | {"where": ""}
     assert [c["thumb"] for c in page["cards"]] == [c["thumb"] for c in wanted["cards"]]
     assert all("src" in card["thumb"] for card in page["cards"])
+
+
+def test_the_slider_counts_what_select_keeps(tmp_path: Path) -> None:
+    """Also of scores that lie on the threshold, which 32 bits do not hold."""
+    found = rows(150)
+    for row in found:
+        row["score"] = round(row["score"], 1)
+    scores = write(found, tmp_path / "scores.parquet")
+    _, page, _ = made(scores, tmp_path / "page.html")
+    bins = page["scores"]
+    for threshold in (2.3, 2.9, 3.1, 3.7, 3.705):
+        first = max(0, round(threshold * 1000) - bins["low"])
+        assert bins["step"] == 1
+        shown = sum(bins["counts"][first:])
+        kept = select_scores(scores, None, Selection(min_score=threshold), say=silent)
+        assert (threshold, kept.kept) == (threshold, shown)

@@ -12,7 +12,7 @@ from tokenfocus_ray.cli.terminal import Terminal
 
 def report(
     scores: Annotated[
-        str, typer.Argument(help="Output folder of `tokenfocus score` or `tokenfocus merge`.")
+        str, typer.Argument(help="Output folder of `tokenfocus score`, `merge`; kept/ of `select`.")
     ],
     out: Annotated[str, typer.Option(help="The page, such as report.html, local or s3://.")],
     labels: Annotated[

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tokenfocus_ray.datasets.scored import ScoredTable
+from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.evaluation.join import NEEDED_SCORE_COLUMNS, SCORE_COLUMNS, Joined, join_scores
 from tokenfocus_ray.evaluation.labels import read_labels, read_labels_table, scale_of
 from tokenfocus_ray.evaluation.report import report_of
@@ -38,6 +39,13 @@ def agreement(scores: str, scored: ScoredTable, labels: str) -> dict[str, Any]:
     scale = scale_of(scored.rows.schema, scored.where)
     known = read_labels(read_labels_table(labels), labels, scale)
     table = read_parquet(scores, SCORE_COLUMNS, NEEDED_SCORE_COLUMNS, list(known))
+    if not table.num_rows and known and scored.n_rows:
+        head = next(scored.read(["sample_id"], 0, 1))["sample_id"].to_pylist()
+        raise ManifestError(
+            f"no sample_id of {scored.where} (first: {head[0]!r}) is in {labels} (first: "
+            f"{next(iter(known))!r}); score and label the same manifest, or give both the same "
+            f"sample_id"
+        )
     if scored.info is not None and scored.info.ensemble is None:  # namesakes that passed through
         table = table.drop_columns([n for n in ENSEMBLE_COLUMNS if n in table.column_names])
     joined = join_scores(

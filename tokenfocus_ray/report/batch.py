@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tokenfocus_ray.datasets.scored import ScoredColumns, ScoredTable
+from tokenfocus_ray.report.binned import Kind
 from tokenfocus_ray.report.picked import HashArray, IntArray, hashes
 from tokenfocus_ray.schema import parse_elements
 from tokenfocus_ray.tables.columns import FloatArray, numbers
@@ -81,6 +82,13 @@ class Batch:
     def rows_N(self) -> IntArray:
         """Numbers of the rows."""
         return self.start + np.arange(self.table.num_rows)
+
+    @property
+    def kind(self) -> Kind:
+        """How scores are kept."""
+        return (
+            np.float32 if pa.types.is_float32(self.table.schema.field("score").type) else np.float64
+        )
 
     @property
     def scored_N(self) -> BoolArray:

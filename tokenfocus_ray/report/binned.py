@@ -9,7 +9,7 @@ Legend: N values, B bins.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,10 @@ FINEST, _FACTORS = 1_000, (2, 5)
 MOST = 1e12
 
 IntArray = NDArray[np.int64]
+Kind: TypeAlias = "type[np.float32] | type[np.float64]"
 
 
-def fine_bins(values_N: FloatArray) -> IntArray:
+def fine_bins(values_N: FloatArray, kind: Kind = np.float64) -> IntArray:
     """[N] bin of each value, of the finest: ``k`` where ``k / 1000 <= value < (k + 1) / 1000``.
 
     >>> fine_bins(np.array([3.5, 0.2999, -0.001])).tolist()
@@ -32,12 +33,19 @@ def fine_bins(values_N: FloatArray) -> IntArray:
 
     Args:
         values_N: Finite.
+        kind: Of the numbers that they were, in whose precision they are compared: 3.1 that was kept
+            in 32 bits is a little less, but not less than 3.1 in 32 bits.
     """
     values_N = np.clip(np.asarray(values_N, np.float64), -MOST, MOST)
     bins_N = np.floor(values_N * FINEST)
-    bins_N += (bins_N + 1) / FINEST <= values_N  # where the product was rounded
-    bins_N -= bins_N / FINEST > values_N
+    bins_N += _edges(bins_N + 1, kind) <= values_N  # where the product was rounded
+    bins_N -= _edges(bins_N, kind) > values_N
     return bins_N.astype(np.int64)
+
+
+def _edges(bins_N: FloatArray, kind: Kind) -> FloatArray:
+    edges_N: FloatArray = (bins_N / FINEST).astype(kind).astype(np.float64)
+    return edges_N
 
 
 def widening(level: int) -> int:
@@ -81,16 +89,17 @@ class Binned:
     counts_B: IntArray
 
     @classmethod
-    def of(cls, values_N: FloatArray, most: int = 4_096) -> Self:
+    def of(cls, values_N: FloatArray, most: int = 4_096, kind: Kind = np.float64) -> Self:
         """Counts values.
 
         Args:
             values_N: Finite.
             most: Bins at the most.
+            kind: See :func:`fine_bins`.
         """
         if not len(values_N):
             return cls(most, 0, 0, np.zeros(0, np.int64))
-        bins_N = fine_bins(values_N)
+        bins_N = fine_bins(values_N, kind)
         level = level_for(int(bins_N.min()), int(bins_N.max()), 0, most)
         bins_N //= widening(level)
         low = int(bins_N.min())

@@ -119,7 +119,7 @@ class Summary:
         return cls(
             n_rows=batch.table.num_rows,
             unscored=_few(unscored, MOST_CODES),
-            scores=Binned.of(scores_N),
+            scores=Binned.of(scores_N, kind=batch.kind),
             total=float(scores_N.sum()),
             disagreement=np.array([np.isfinite(apart_N).sum(), np.nansum(apart_N)]),
             makers=_few(dict(zip(makers, of_makers, strict=True)), MOST_MAKERS),

@@ -13,6 +13,14 @@ def test_edges_are_the_numbers_that_people_write() -> None:
     assert (fine_bins(np.nextafter(edges, -np.inf)) == np.arange(-2001, 5999)).all()
 
 
+def test_numbers_of_32_bits_are_compared_as_such() -> None:
+    """As `tokenfocus select` does: 3.1 stays with a lowest score of 3.1."""
+    edges = np.array([k / 1000 for k in range(1000, 5000)])
+    kept = edges.astype(np.float32).astype(np.float64)
+    assert (fine_bins(kept, np.float32) == np.arange(1000, 5000)).all()
+    assert (fine_bins(kept) != np.arange(1000, 5000)).any()
+
+
 def test_values_of_any_size() -> None:
     bins = fine_bins(np.array([1e300, -1e300]))
     assert bins.tolist() == [int(MOST) * 1000, -int(MOST) * 1000]

@@ -98,8 +98,8 @@ def write_report(
     """Writes one page that shows how the images of a score table fare, and opens anywhere.
 
     Args:
-        scores: Output folder of ``score_manifest`` or ``merge_scores``, or a Parquet file of it;
-            local or ``s3://``.
+        scores: Output folder of ``tokenfocus score`` or ``merge``, ``kept/`` or ``dropped/`` of
+            ``select``, or a file of them; local or in a store.
         out: The page, such as ``report.html``; local or ``s3://``; one that is there is replaced.
         labels: Human labels of some samples: Parquet, or EvalMuse's JSON; None: there are none.
         against: Another score table, compared by sample id; None: none.
