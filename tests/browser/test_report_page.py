@@ -18,6 +18,14 @@ HOSTILE = (
     "<!--<script>${document.title='run'}&lt;b&gt;\u2028"
 )
 
+#: Scores as other tools make them.
+ODD = {
+    "constant": [3.0] * 4,
+    "far": [-2e9, 0.001, 0.5, 1e15],
+    "shares": [0.125, 0.25, 0.5, 1.0],
+    "unscored": [float("nan")] * 4,
+}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -37,10 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     write(bare, folder / "bare.parquet")
     with without_ray():
-        scores = str(folder / "scores.parquet")
+        table = str(folder / "scores.parquet")
         against = str(folder / "other.parquet")
-        write_report(scores, str(folder / "page.html"), against=against)
+        write_report(table, str(folder / "page.html"), against=against)
         write_report(str(folder / "bare.parquet"), str(folder / "bare.html"))
+        for name, scores in ODD.items():
+            odd = [{**row, "score": s} for row, s in zip(found, scores, strict=False)]
+            write(odd, folder / f"{name}.parquet")
+            write_report(str(folder / f"{name}.parquet"), str(folder / f"{name}.html"))
     return folder
 
 
@@ -223,6 +235,21 @@ def test_sections(opened: Opened) -> None:
     assert "mean difference" in page.inner_text("#runs-body")
     assert page.locator("#runs-body .card").count() == 24
     assert page.locator("#origin-body tbody th").all_inner_texts() == ["qwen", "internvl"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_scores_of_any_scale(opened: Opened, name: str) -> None:
+    page = opened(f"{name}.html")
+    if name == "unscored":
+        assert page.inner_text("#selection-body").startswith("No row has a score")
+        assert page.inner_text("#gallery") == "No row has a score."
+        return
+    assert page.locator("#plot .bar").count() <= 81
+    page.focus("#threshold")
+    page.keyboard.press("Home")
+    assert page.inner_text("#stay").startswith("4 of 4 images stay (100.0 %)")
+    page.keyboard.press("End")
+    assert page.inner_text("#stay").startswith("0 of 4 images stay (0.0 %)")
 
 
 def test_empty_states(opened: Opened) -> None:

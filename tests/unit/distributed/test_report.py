@@ -143,11 +143,18 @@ def test_dependencies(tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_told_before_anything_is_read(tmp_path: Path) -> None:
     scores = write(rows(12), tmp_path / "s.parquet")
+    with pytest.raises(ConfigError) as table:
+        made(scores, tmp_path / "s.parquet")
+    assert str(table.value) == (
+        f"--out '{scores}': the page is HTML and replaces what is there; name a file that ends "
+        f"with .html, such as report.html"
+    )
+    (tmp_path / "d.html").mkdir()
     with pytest.raises(OutputError) as folder:
-        made(scores, tmp_path)
+        made(scores, tmp_path / "d.html")
     assert str(folder.value) == (
-        f"cannot write '{tmp_path}': it is a folder; name a file in it, such as "
-        f"{tmp_path}/report.html"
+        f"cannot write '{tmp_path}/d.html': it is a folder; name a file in it, such as "
+        f"{tmp_path}/d.html/report.html"
     )
     with pytest.raises(ConfigError) as parents:
         made(scores, tmp_path / "p.html", dependencies=True)

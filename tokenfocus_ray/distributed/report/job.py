@@ -112,7 +112,7 @@ def write_report(
 
     Raises:
         ManifestError: a table cannot be read or lacks columns, or labels do not fit.
-        ConfigError: there are no dependencies to follow.
+        ConfigError: there are no dependencies to follow, or ``out`` does not end with ``.html``.
         OutputError: ``out`` cannot be written.
     """
     started = time.monotonic()
@@ -129,7 +129,8 @@ def write_report(
         )
     agreed = None if labels is None else agreement(scores, scored, labels)
     ensemble = scored.info and scored.info.ensemble
-    threshold = (ensemble and ensemble.element_threshold) or THRESHOLD
+    own = None if ensemble is None else ensemble.element_threshold
+    threshold = THRESHOLD if own is None else own
     originals = _originals(scored, say)
     watch = progress or in_lines(say)
     with ray_session():
@@ -161,6 +162,11 @@ def write_report(
 def _place(out: str) -> Store:
     """Where the page goes, if it can: that is known before anything is read."""
     place = Store.of(out)
+    if not out.lower().endswith((".html", ".htm")):
+        raise ConfigError(
+            f"--out {out!r}: the page is HTML and replaces what is there; name a file that ends "
+            f"with .html, such as report.html"
+        )
     if place.is_folder():
         raise OutputError(
             f"cannot write {place.uri!r}: it is a folder; name a file in it, such as "
