@@ -128,7 +128,7 @@ def write_report(
             f"element_parents=COLUMN, or leave the option out"
         )
     agreed = None if labels is None else agreement(scores, scored, labels)
-    ensemble = scored.info and scored.info.ensemble
+    ensemble = None if scored.info is None else scored.info.ensemble
     own = None if ensemble is None else ensemble.element_threshold
     threshold = THRESHOLD if own is None else own
     originals = _originals(scored, say)

@@ -20,7 +20,7 @@ function picture(card) {
     return node("img", { src: card.thumb.src, width: card.thumb.width, height: card.thumb.height,
       alt: `Image made from: ${card.prompt || card.id}` });
   }
-  return node("div", { class: "no-image" }, node("b", {}, "no image"), node("span", {}, card.thumb.message));
+  return node("div", { class: "no-image" }, node("b", {}, "no image"), node("code", {}, card.thumb.error), node("span", { title: card.thumb.message }, card.thumb.message));
 }
 
 function tile(card, data, open, extra) {
