@@ -67,9 +67,8 @@ def sides(pair: Row, seed: int) -> tuple[str, str]:
 
 
 def origin(pair: Row, side: str) -> dict[str, Any]:
-    """Where an image comes from: its generator and seed, as far as the table knows them."""
-    found = {"generator": pair[f"{side}_generator"], "seed": pair[f"{side}_seed"]}
-    return {f"{side}_{name}": value for name, value in found.items() if value is not None}
+    """Where an image comes from: its generator and seed; None where the table does not know."""
+    return {f"{side}_{name}": pair[f"{side}_{name}"] for name in ("generator", "seed")}
 
 
 def judge(prompt: str) -> str:

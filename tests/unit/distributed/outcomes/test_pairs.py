@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -82,6 +83,27 @@ def test_files_of_bounded_size(
     ]  # fmt: skip
     assert records(whole) == records(parts)
     assert len(records(whole)) == n
+
+
+def rounded(value: Any) -> Any:
+    match value:
+        case float():
+            return round(value, 6)
+        case list():
+            return [rounded(one) for one in value]
+        case dict():
+            return {name: rounded(one) for name, one in value.items()}
+    return value
+
+
+@pytest.mark.parametrize("name", ["hpdv3", "unified-reward", "ms-swift", "imagereward"])
+def test_read_back_by_datasets(name: str, scores: str, tmp_path: Path) -> None:
+    """As a folder, whatever else a job keeps in it."""
+    out = tmp_path / "out"
+    export_pairs(scores, str(out), format=name, images="/", say=silent)
+    data = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
+    # pandas reads ten digits of a number
+    assert rounded([dict(row) for row in data]) == rounded(records(out))
 
 
 def test_rewards(scores: str, tmp_path: Path) -> None:
