@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import layouts
-from tests.support.imports import imported
+from tests.support.imports import imported, planned
+from tokenfocus_ray.distributed.import_groups import Counts
 from tokenfocus_ray.errors import ManifestError
 from tokenfocus_ray.schema import sample_id
 from tokenfocus_ray.tables.text import ERROR_CODE
@@ -42,6 +43,18 @@ def test_what_spoils_a_row_stays_with_it(tmp_path: Path) -> None:
     ]
     assert len({row["sample_id"] for row in rows}) == 5
     assert {row["generator"] for row in rows} == {None}
+
+
+def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
+    layouts.put_tar(tmp_path / "a.tar", {"._a.png": b"", "a.png": layouts.png(1), "README": b""})
+    layouts.put_tar(tmp_path / "b.tar", {"__MACOSX/a.png": b""})
+    plan = planned("webdataset", tmp_path, tmp_path / "k", generator="model")
+    assert plan.convert is not None
+    counts = Counts()
+    for unit in plan.units:
+        for table in plan.convert(unit):
+            counts.count(table)
+    assert (counts.rows, dict(counts.passed)) == (1, {"hidden": 2, "without an ending": 1})
 
 
 def test_elements_are_read_once_and_for_all(tmp_path: Path) -> None:
