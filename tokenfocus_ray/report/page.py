@@ -24,7 +24,9 @@ from tokenfocus_ray.version import __version__
 
 #: Of the whole file.
 MOST_BYTES = 6 * 2**20
-_SCRIPTS = ("dom.js", "threshold.js", "gallery.js", "tables.js", "main.js")
+_SCRIPTS = (
+    "dom.js", "threshold.js", "cards.js", "gallery.js", "tables.js", "comparisons.js", "main.js",
+)  # fmt: skip
 
 
 def origin(scores: str, where: str, info: ScoreTableInfo | None, when: datetime) -> dict[str, Any]:

@@ -5,8 +5,10 @@ function node(tag, given, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(given || {})) {
     if (value === null || value === undefined || value === false) continue;
-    if (name === "on") for (const [event, call] of Object.entries(value)) made.addEventListener(event, call);
-    else if (name === "vars") for (const [key, v] of Object.entries(value)) made.style.setProperty(`--${key}`, v);
+    if (name === "on")
+      for (const [event, call] of Object.entries(value)) made.addEventListener(event, call);
+    else if (name === "vars")
+      for (const [key, v] of Object.entries(value)) made.style.setProperty(`--${key}`, v);
     else made.setAttribute(name, value === true ? "" : value);
   }
   made.append(...children.flat().filter((child) => child !== null && child !== undefined));
@@ -21,8 +23,10 @@ const several = (n, one, more) => `${count(n)} ${n === 1 ? one : more || one + "
 const percent = (n, of) => (of ? `${((100 * n) / of).toFixed(1)} %` : "–");
 const known = (value) => value !== null && value !== undefined;
 const fixed = (value, digits) => (known(value) ? value.toFixed(digits).replace("-", "−") : "–");
-const signed = (value, digits) => (known(value) ? (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(value).toFixed(digits) : "–");
-const between = (low, high, digits) => (known(low) && known(high) ? `${fixed(low, digits)} to ${fixed(high, digits)}` : "–");
+const signed = (value, digits) =>
+  known(value) ? (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(value).toFixed(digits) : "–";
+const between = (low, high, digits) =>
+  known(low) && known(high) ? `${fixed(low, digits)} to ${fixed(high, digits)}` : "–";
 const empty = (text) => node("p", { class: "empty" }, text);
 const note = (text) => node("p", { class: "muted note" }, text);
 
@@ -30,17 +34,36 @@ const note = (text) => node("p", { class: "muted note" }, text);
 function table(caption, columns, rows) {
   const head = columns.map(([title, kind]) => node("th", { scope: "col", class: kind }, title));
   const body = rows.map((cells) =>
-    node("tr", {}, cells.map((cell, c) =>
-      c === 0 ? node("th", { scope: "row", class: columns[c][1] }, cell) : node("td", { class: columns[c][1] }, cell))));
-  return node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    node("table", {}, node("caption", { class: "hidden" }, caption), node("thead", {}, node("tr", {}, head)), node("tbody", {}, body)));
+    node(
+      "tr",
+      {},
+      cells.map((cell, c) =>
+        c === 0
+          ? node("th", { scope: "row", class: columns[c][1] }, cell)
+          : node("td", { class: columns[c][1] }, cell),
+      ),
+    ),
+  );
+  return node(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    node(
+      "table",
+      {},
+      node("caption", { class: "hidden" }, caption),
+      node("thead", {}, node("tr", {}, head)),
+      node("tbody", {}, body),
+    ),
+  );
 }
 
 // An interval as a line with a dot, on an axis that all rows of a table share.
 function rangeOf(rows, zero) {
   const ends = rows.flatMap((r) => [r.low, r.high, r.value]).filter(known);
   if (zero) ends.push(0);
-  const low = Math.min(...ends), high = Math.max(...ends), room = (high - low || 1) * 0.04;
+  const low = Math.min(...ends),
+    high = Math.max(...ends),
+    room = (high - low || 1) * 0.04;
   return [low - room, high + room];
 }
 
@@ -49,7 +72,8 @@ function interval(row, [from, to], zero) {
   const at = (x) => `${(100 * (x - from)) / (to - from)}%`;
   const parts = [];
   if (zero) parts.push(node("i", { class: "zero", vars: { at: at(0) } }));
-  if (known(row.low) && known(row.high)) parts.push(node("i", { class: "span", vars: { at: at(row.low), to: at(row.high) } }));
+  if (known(row.low) && known(row.high))
+    parts.push(node("i", { class: "span", vars: { at: at(row.low), to: at(row.high) } }));
   parts.push(node("i", { class: "dot", vars: { at: at(row.value) } }));
   return node("div", { class: "interval", "aria-hidden": "true" }, parts);
 }
@@ -65,7 +89,8 @@ function barWidth(span, step, most) {
 }
 
 function ticks(from, to, most) {
-  const width = barWidth(to - from, 1, most), found = [];
+  const width = barWidth(to - from, 1, most),
+    found = [];
   for (let at = Math.ceil(from / width) * width; at <= to; at += width) found.push(at);
   return found;
 }

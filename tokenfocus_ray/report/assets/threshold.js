@@ -2,7 +2,9 @@
 
 function barsOf(scores, from, width, n) {
   const bars = new Array(n).fill(0);
-  scores.counts.forEach((c, b) => { bars[Math.floor((scores.low + b * scores.step - from) / width)] += c; });
+  scores.counts.forEach((c, b) => {
+    bars[Math.floor((scores.low + b * scores.step - from) / width)] += c;
+  });
   return bars;
 }
 
@@ -16,9 +18,17 @@ function frameOf(all, most) {
 }
 
 function axis(frame) {
-  return node("div", { class: "axis", "aria-hidden": "true" },
+  return node(
+    "div",
+    { class: "axis", "aria-hidden": "true" },
     ticks(frame.from, frame.to, 8).map((at) =>
-      node("span", { vars: { at: `${(100 * (at - frame.from)) / (frame.to - frame.from)}%` } }, String(at / 1000))));
+      node(
+        "span",
+        { vars: { at: `${(100 * (at - frame.from)) / (frame.to - frame.from)}%` } },
+        String(at / 1000),
+      ),
+    ),
+  );
 }
 
 function kept(scores, threshold) {
@@ -29,37 +39,66 @@ function kept(scores, threshold) {
 }
 
 function drawPlot(scores, frame) {
-  const bars = barsOf(scores, frame.from, frame.width, frame.n), most = Math.max(...bars);
-  const bar = (n, i) => node("i", {
-    class: "bar", vars: { high: `${(100 * n) / most}%` },
-    title: `${(frame.from + i * frame.width) / 1000} to ${(frame.from + (i + 1) * frame.width) / 1000}: ${several(n, "image")}`,
-  });
-  fill("plot",
-    node("div", { class: "grid" }, [1, 0.5].map((share) =>
-      node("span", { vars: { up: `${100 * share}%` } }, count(Math.round(most * share))))),
-    node("div", { class: "bars" }, bars.map(bar)), node("div", { class: "cut" }), axis(frame));
+  const bars = barsOf(scores, frame.from, frame.width, frame.n),
+    most = Math.max(...bars);
+  const bar = (n, i) =>
+    node("i", {
+      class: "bar",
+      vars: { high: `${(100 * n) / most}%` },
+      title: `${(frame.from + i * frame.width) / 1000} to ${(frame.from + (i + 1) * frame.width) / 1000}: ${several(n, "image")}`,
+    });
+  fill(
+    "plot",
+    node(
+      "div",
+      { class: "grid" },
+      [1, 0.5].map((share) =>
+        node("span", { vars: { up: `${100 * share}%` } }, count(Math.round(most * share))),
+      ),
+    ),
+    node("div", { class: "bars" }, bars.map(bar)),
+    node("div", { class: "cut" }),
+    axis(frame),
+  );
 }
 
 function setUpThreshold(data, onChange) {
   const { scores, command } = data;
   if (!scores) {
-    fill("selection-body", empty("No row has a score, so there is nothing to choose from. The reasons are below."));
+    fill(
+      "selection-body",
+      empty("No row has a score, so there is nothing to choose from. The reasons are below."),
+    );
     return;
   }
   const frame = frameOf([scores], 80);
-  const slider = byId("threshold"), exact = byId("exact"), plot = byId("plot");
+  const slider = byId("threshold"),
+    exact = byId("exact"),
+    plot = byId("plot");
   const step = Math.max(scores.step, frame.to - frame.from > 400 ? 10 : 1);
   drawPlot(scores, frame);
   Object.assign(slider, { min: frame.from, max: frame.to, step });
   Object.assign(exact, { min: frame.from / 1000, max: frame.to / 1000, step: scores.step / 1000 });
-  byId("quantiles").textContent = `median ${fixed(data.quantiles[1], 3)}, middle 80 % from ${fixed(data.quantiles[0], 3)} to ${fixed(data.quantiles[2], 3)}`;
+  byId("quantiles").textContent =
+    `median ${fixed(data.quantiles[1], 3)}, middle 80 % from ${fixed(data.quantiles[0], 3)} to ${fixed(data.quantiles[2], 3)}`;
 
   function show(threshold) {
-    const n = kept(scores, threshold), text = String(threshold / 1000);
+    const n = kept(scores, threshold),
+      text = String(threshold / 1000);
     const share = (100 * (threshold - frame.from)) / (frame.to - frame.from);
-    byId("stay").replaceChildren(node("strong", {}, count(n)), ` of ${several(data.rows, "image")} stay`,
-      node("span", { class: "muted" }, ` (${percent(n, data.rows)}), with a score of ${text} or more`));
-    plot.setAttribute("aria-label", `Histogram of ${several(data.scored, "score")}; ${count(n)} are ${text} or more`);
+    byId("stay").replaceChildren(
+      node("strong", {}, count(n)),
+      ` of ${several(data.rows, "image")} stay`,
+      node(
+        "span",
+        { class: "muted" },
+        ` (${percent(n, data.rows)}), with a score of ${text} or more`,
+      ),
+    );
+    plot.setAttribute(
+      "aria-label",
+      `Histogram of ${several(data.scored, "score")}; ${count(n)} are ${text} or more`,
+    );
     plot.style.setProperty("--at", `${share}%`);
     plot.querySelectorAll(".bar").forEach((bar, i) => {
       const inside = (threshold - frame.from) / frame.width - i;
@@ -69,7 +108,10 @@ function setUpThreshold(data, onChange) {
     byId("command").textContent = `${command[0]} ${text} ${command[1]}`;
     onChange(threshold);
   }
-  slider.addEventListener("input", () => { exact.value = slider.value / 1000; show(Number(slider.value)); });
+  slider.addEventListener("input", () => {
+    exact.value = slider.value / 1000;
+    show(Number(slider.value));
+  });
   exact.addEventListener("input", () => {
     if (exact.value === "") return;
     // to the edge of a bin, where the count is exact
@@ -77,7 +119,9 @@ function setUpThreshold(data, onChange) {
     slider.value = at;
     show(at);
   });
-  exact.addEventListener("change", () => { if (exact.value === "") exact.value = slider.value / 1000; });
+  exact.addEventListener("change", () => {
+    if (exact.value === "") exact.value = slider.value / 1000;
+  });
   slider.value = Math.round((data.quantiles[1] * 1000) / step) * step;
   exact.value = slider.value / 1000;
   show(Number(slider.value));
@@ -91,6 +135,8 @@ function setUpThreshold(data, onChange) {
       getSelection().selectAllChildren(byId("command"));
       copy.textContent = "Selected";
     }
-    setTimeout(() => { copy.textContent = "Copy"; }, 1600);
+    setTimeout(() => {
+      copy.textContent = "Copy";
+    }, 1600);
   });
 }
