@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tokenfocus_ray.distributed.session import ray_session
     from tokenfocus_ray.distributed.train.job import plan_training, train_members
     from tokenfocus_ray.distributed.train.results import TrainSummary
+    from tokenfocus_ray.elements.endpoint import Endpoint
     from tokenfocus_ray.ensemble.bundle import Ensemble
     from tokenfocus_ray.ensemble.fit import FittedEnsemble, fit_ensemble
     from tokenfocus_ray.errors import ConfigError, RowError, TokenFocusError, UserError
@@ -64,6 +65,7 @@ _ROOMS = {
     "distributed.session": ("ray_session",),
     "distributed.train.job": ("plan_training", "train_members"),
     "distributed.train.results": ("TrainSummary",),
+    "elements.endpoint": ("Endpoint",),
     "ensemble.bundle": ("Ensemble",),
     "ensemble.fit": ("FittedEnsemble", "fit_ensemble"),
     "errors": ("ConfigError", "RowError", "TokenFocusError", "UserError"),
@@ -82,6 +84,7 @@ __all__ = [
     "ConfigError",
     "Element",
     "ElementsSummary",
+    "Endpoint",
     "Ensemble",
     "Evaluation",
     "FittedEnsemble",

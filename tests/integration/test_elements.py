@@ -162,5 +162,5 @@ def test_refusals(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError) as unknown:
         make_elements(path, out, method="magic", mapping={"prompt": "words"})
-    assert str(unknown.value) == "--with 'magic': no such way. Known: rules."
+    assert str(unknown.value) == "--with 'magic': no such way. Known: backbone, endpoint, rules."
     assert not Path(out).exists()

@@ -20,6 +20,7 @@ PUBLIC = [
     "ConfigError",
     "Element",
     "ElementsSummary",
+    "Endpoint",
     "Ensemble",
     "Evaluation",
     "FittedEnsemble",

@@ -69,7 +69,7 @@ def local_copy(folder: Store) -> Path:
     files = {name: size for name, size in _sizes(folder).items() if not name.startswith(".")}
     about = [folder.uri, [(n, s, folder.child(n).version().decode()) for n, s in files.items()]]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
-    place = _cache() / key
+    place = cache_folder() / key
     copy, half = place / (folder.uri.rpartition("/")[2] or "folder"), place / "half"
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,8 @@ def _check_sizes(folder: Store, files: dict[str, int], copy: Path) -> None:
             )
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """What ``TOKENFOCUS_CACHE`` names, or the default; it may not be there yet."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tokenfocus")
     return Path(os.environ.get(CACHE) or default).expanduser().absolute()
 

@@ -172,6 +172,14 @@ COMMANDS = {
         "--encoding",
         "--no-quotes",
         "--replace",
+        "--backbone",
+        "--workers",
+        "--model",
+        "--url",
+        "--key-env",
+        "--rpm",
+        "--price-in",
+        "--price-out",
         *SHOWN,
     ],
 }
@@ -292,6 +300,14 @@ SCORE = ("score", "m.csv", "--out", "out")
         ),
         ((*SCORE, "--config", "no.yaml"), "no.yaml: cannot be read: No such file or directory"),
         ((*SCORE, "--backbone", "tiny-internvl"), "manifest 'm.csv' does not exist"),
+        (
+            ("data", "elements", "m.csv", "--out", "out", "--rpm", "9"),
+            "--rpm is not for --with rules; leave one of them out",
+        ),
+        (
+            ("data", "elements", "m.csv", "--out", "out", "--with", "endpoint"),
+            "--with endpoint: give --model NAME, as the server names it",
+        ),
         (
             ("train", "--config", "no.yaml", "--out", "out"),
             "no.yaml: cannot be read: No such file or directory",

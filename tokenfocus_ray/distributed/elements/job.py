@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
@@ -40,6 +40,9 @@ from tokenfocus_ray.say import Say, in_lines
 from tokenfocus_ray.storage import Store
 from tokenfocus_ray.tables.text import TextOptions
 
+if TYPE_CHECKING:
+    from tokenfocus_ray.elements.endpoint import Endpoint
+
 ELEMENTS = OutputKind("data elements", "no job that makes elements", files.RECORD)
 
 
@@ -48,6 +51,9 @@ def make_elements(
     out: str,
     *,
     method: str = "rules",
+    backbone: str | None = None,
+    workers: int | None = None,
+    endpoint: Endpoint | None = None,
     mapping: Mapping[str, str] | None = None,
     encoding: str | None = None,
     quotes: bool = True,
@@ -62,7 +68,10 @@ def make_elements(
     Args:
         manifest: One or several: all that can be scored, and tables without images.
         out: Folder for the Parquet files, local or ``s3://``; every node must reach it.
-        method: ``rules``.
+        method: ``rules``; ``backbone``, a language model in actors; ``endpoint``, a server.
+        backbone: Of the second: built-in name, folder or hub id.
+        workers: Likewise: actors; None: one a GPU, or one.
+        endpoint: Of the third: which server, and how it is asked.
         mapping: Role -> column name, see :mod:`~tokenfocus_ray.datasets.manifest`.
         encoding: Of text without a byte order mark, as Python names it; None: UTF-8.
         quotes: Whether quotes in ``.csv`` and ``.tsv`` stand around values; else they are text.
@@ -73,18 +82,53 @@ def make_elements(
     Raises:
         ManifestError: a manifest cannot be read or has no prompts, or its elements are in a form
             that new ones cannot take.
-        ConfigError: there is no such method, what it needs is not installed, or ``out`` was begun
-            with another configuration or input.
+        ConfigError: there is no such method, what it needs is not installed or not given, ``out``
+            was begun with another configuration or input, or a server does not let us in.
+        BackboneError: the backbone is not there.
+        JobError: a server does not answer; launching again goes on.
         OutputError: ``out`` is not writable, holds something else, lies in the input folder, or
             another launch is writing to it.
     """
+    return run_elements(
+        [manifest] if isinstance(manifest, str) else list(manifest),
+        out,
+        method_of(method, backbone, workers, endpoint),
+        mapping=mapping or {},
+        text=TextOptions(encoding, quotes),
+        replace=replace,
+        say=say,
+        progress=progress,
+    )
+
+
+def run_elements(
+    manifests: Sequence[str],
+    out: str,
+    how: Method,
+    *,
+    mapping: Mapping[str, str],
+    text: TextOptions,
+    replace: bool,
+    say: Say,
+    progress: Watch | None = None,
+) -> ElementsSummary:
+    """:func:`make_elements` in a way of the caller's.
+
+    Args:
+        manifests: See :func:`make_elements`.
+        out: Likewise.
+        how: The way.
+        mapping: See :func:`make_elements`.
+        text: How text of the input is read.
+        replace: See :func:`make_elements`.
+        say: Likewise.
+        progress: Likewise.
+    """
     started = time.monotonic()
-    manifests = [manifest] if isinstance(manifest, str) else list(manifest)
-    how = method_of(method)
     folder = OutputFolder.find(ELEMENTS, out, manifests)
-    store, text = folder.store, TextOptions(encoding, quotes)
+    store = folder.store
     source = plan_source(
-        manifests, None, mapping or {}, store.child(INPUT), text, say, needs_images=False
+        manifests, None, mapping, store.child(INPUT), text, say, needs_images=False
     )
     if problem := check_form(source.schema, source.columns):
         raise ManifestError(f"{source.where}: {problem}")
@@ -93,7 +137,7 @@ def make_elements(
         "replace": replace,
         **{f"input.{name}": value for name, value in source.fingerprint.items()},
         **{f"input.column.{role}": name for role, name in asdict(source.columns).items() if name},
-        **({"input.encoding": encoding} if encoding else {}),
+        **({"input.encoding": text.encoding} if text.encoding else {}),
     }
     used = ""
     if folder.is_begun(identity) and _is_finished(store, source):

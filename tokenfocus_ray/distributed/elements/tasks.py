@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -15,8 +15,11 @@ from tokenfocus_ray.datasets.tars import PASSED_OVER
 from tokenfocus_ray.datasets.units import Source, Unit, read_unit
 from tokenfocus_ray.distributed.elements import files
 from tokenfocus_ray.distributed.lease import Lease
+from tokenfocus_ray.distributed.ray_errors import user_error_in
 from tokenfocus_ray.elements.decomposed import Decomposed
 from tokenfocus_ray.elements.rows import Asked, ask, out_schema, with_results
+from tokenfocus_ray.elements.usage import Usage
+from tokenfocus_ray.errors import UserError
 from tokenfocus_ray.storage import Store
 
 #: Rows that a task holds at a time; with image bytes among them, fewer.
@@ -93,6 +96,40 @@ class MakeElements:
         self.lease.confirm()
         files.write_made(out, chunk, results)
         return len(prompts)
+
+
+class MakeInActor:
+    """:class:`MakeElements` by what takes long to make, and is made once an actor.
+
+    Args:
+        lease: Of the output folder.
+        make: Makes what decomposes.
+    """
+
+    def __init__(self, lease: Lease, make: Callable[[], Decompose]) -> None:
+        self._refusal: UserError | None = None
+        try:
+            self._decompose = make()
+        except Exception as error:
+            # of an actor that cannot start the driver hears text only, and tries another
+            self._refusal = user_error_in(error)
+            if self._refusal is None:
+                raise
+            return
+        self._make = MakeElements(lease, self._decompose)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Returns how many prompts are done, and what that used."""
+        if self._refusal is not None:
+            raise self._refusal
+        usage = getattr(self._decompose, "usage", None)
+        before = Usage() if usage is None else replace(usage)
+        made = self._make(batch)
+        after = before if usage is None else usage
+        used = {name: getattr(after, name) - getattr(before, name) for name in Usage.__slots__}
+        for name, value in used.items():
+            made = made.append_column(name, pa.array([value] + [0] * (made.num_rows - 1)))
+        return made
 
 
 @dataclass(frozen=True, slots=True)
