@@ -193,8 +193,9 @@ def _not_a(doc: Any, start: int) -> bool:
 
 
 def _number(doc: Any, thing: Thing, token: Any) -> None:
-    if token.tag_ != "CD":  # "first"
-        return
+    is_mixed = token.text[0].isdigit() and any(c.isalpha() for c in token.text)
+    if token.tag_ != "CD" or (is_mixed and not _NOT_COUNTED.fullmatch(token.lower_)):
+        return  # "first", "1girl"
     if _NOT_COUNTED.fullmatch(token.lower_):
         thing.like.append((token.text, token.i))
         return

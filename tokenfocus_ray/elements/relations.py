@@ -10,7 +10,7 @@ from tokenfocus_ray.elements.forms import adjective, gerund, verb_form
 from tokenfocus_ray.elements.lexicon import INVISIBLE, attribute_type, words
 from tokenfocus_ray.elements.phrases import MOVES, PLACES, Marker
 from tokenfocus_ray.elements.things import STANDS_IN, Thing
-from tokenfocus_ray.elements.who import Who
+from tokenfocus_ray.elements.who import ALIVE, Who
 
 #: Verbs that say that something is, or what a picture has in it.
 _NO_ACTION = words(
@@ -108,7 +108,12 @@ class Relations:
             return
         lemma = verb.lemma_.lower()
         subjects = self._who.subjects(verb)
-        denied = any(c.dep_ == "neg" or c.lower_ in ("never", "not") for c in verb.children)
+        denied = _is_denied(verb)
+        if denied and lemma == "be" and any(c.dep_ == "expl" for c in verb.children):
+            for child in verb.children:  # "there isn't a cloud"
+                if child.i in self._of and child.dep_ in ("attr", "nsubj", "dobj"):
+                    self._of[child.i].absent = True
+            return
         for subject in subjects[:1]:
             between = self._doc[subject.root.i + 1 : verb.i]
             denied |= any(t.lower_ in ("neither", "none", "nobody") for t in between)
@@ -125,7 +130,7 @@ class Relations:
                     kind = "other" if word == "without" else "attribute"
                     yield Claim(f"{subject.name} {word} {thing.name}", kind, verb.i)
             return
-        shows = lemma == "show" and any(s.type == "human" for s in subjects)
+        shows = lemma in ("show", "look") and any(s.type in ALIVE for s in subjects)
         if (
             (lemma in _NO_ACTION and not shows)
             or verb.pos_ == "AUX"
@@ -233,7 +238,10 @@ class Relations:
                     if name == "with" and not subject.absent:
                         yield Claim(f"{subject.name} with no {thing.name}", "other", marker.start)
                     continue
-                yield Claim(f"{subject.name} {name} {thing.name}", kind, marker.start)
+                if is_verb and _is_denied(head):
+                    yield Claim(f"{subject.name} not {name} {thing.name}", "other", marker.start)
+                else:
+                    yield Claim(f"{subject.name} {name} {thing.name}", kind, marker.start)
 
     def _between(self, objects: list[Thing], head: Any, at: int) -> Iterator[Claim]:
         names = " and ".join(o.name for o in objects if o.name)
@@ -247,6 +255,10 @@ class Relations:
         if name == "of" and (not subject.seen or (thing.group is not None and not thing.seen)):
             return False
         return subject.seen or subject.root.lower_ in STANDS_IN
+
+
+def _is_denied(verb: Any) -> bool:
+    return any(c.dep_ == "neg" or c.lower_ in ("never", "not") for c in verb.children)
 
 
 def _timed(name: str, objects: list[Thing], at: int) -> Iterator[Claim]:

@@ -7,7 +7,8 @@ from typing import Any
 from tokenfocus_ray.elements.phrases import Marker
 from tokenfocus_ray.elements.things import Thing
 
-_ALIVE = frozenset(("human", "animal"))
+#: Types of things that do something.
+ALIVE = frozenset(("human", "animal"))
 _RELATIVE = frozenset(("who", "which", "that", "whom"))
 
 
@@ -102,10 +103,10 @@ class Who:
 
         The parser takes the nearest noun; a boy, not the shirt that he wears, is who poses.
         """
-        if verb.tag_ == "VBG" and verb.dep_ == "acl" and thing.type not in _ALIVE:
+        if verb.tag_ == "VBG" and verb.dep_ == "acl" and thing.type not in ALIVE:
             sentence = self._doc[thing.root.i].sent.start
             earlier = [t for t in self._things if sentence <= t.root.i < thing.root.i]
-            alive = [t for t in earlier if t.type in _ALIVE and t.seen and not t.absent]
+            alive = [t for t in earlier if t.type in ALIVE and t.seen and not t.absent]
             if alive and verb.lemma_ not in ("hang", "lie", "rest", "flow", "rise", "fall"):
                 return alive[-1:]
         root = thing.root

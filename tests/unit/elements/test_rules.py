@@ -318,6 +318,24 @@ ACTIONS: dict[str, list[str]] = {
     ],
 }
 NEGATIONS: dict[str, list[str]] = {
+    "a dog that is not on the sofa": [
+        "dog (animal)",
+        "dog not on sofa (other)",
+        "sofa (object)",
+    ],
+    "there isn't a cloud in the sky": [
+        "no cloud (other)",
+        "sky (location)",
+    ],
+    "There is a cat, and there is no dog": [
+        "cat (animal)",
+        "no dog (other)",
+    ],
+    "a man with neither hat nor glasses": [
+        "man (human)",
+        "man with no hat (other)",
+        "man with no glasses (other)",
+    ],
     "no people": [
         "no people (other)",
     ],
