@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.pairs import table_of, with_intervals, written
-from tokenfocus_ray.datasets.scored import ScoredTable
+from tests.support.pairs import found_in, table_of, with_intervals
 from tokenfocus_ray.exports.pairing import REASONS, Rules
-from tokenfocus_ray.exports.pairs import PairTable
 
 #: Few values, so that scores are often equal; a third is unscored at times.
 SCORES = st.none() | st.tuples(*[st.sampled_from([1.0, 1.5, 2.0, 3.0, 4.5])] * 3)
@@ -33,18 +28,6 @@ RULES = st.builds(
     per_prompt=st.none() | st.integers(2, 4),
     tag=st.sampled_from(["", "<image>"]),
 )
-
-
-def found_in(
-    table: pa.Table, rules: Rules, parts: int = 1, ranked: bool = False
-) -> tuple[list[dict[str, Any]], Counter[str]]:
-    with tempfile.TemporaryDirectory() as folder:
-        scores = written(table, Path(folder) / "scores", parts)
-        (Path(folder) / "temporary").mkdir()
-        pairs = PairTable(ScoredTable.open(scores), rules, ranked=ranked)
-        prepared = pairs.prepare(str(Path(folder) / "temporary"))
-        rows = [row for made in prepared.read() for row in made.to_pylist()]
-        return rows, prepared.counts
 
 
 def key(prompt: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.support.scores import info, score_table
+from tokenfocus_ray.datasets.scored import ScoredTable
+from tokenfocus_ray.exports.pairing import Rules
+from tokenfocus_ray.exports.pairs import PairTable
 from tokenfocus_ray.tables.members import EnsembleInfo
 
 TWO = {"q": ["m0", "m1"], "r": ["m0"]}
@@ -59,3 +64,16 @@ def written(table: pa.Table, folder: Path, parts: int = 1) -> str:
         rows = table.slice(part * size, size)
         pq.write_table(rows, folder / f"part-{part:05d}.parquet")
     return str(folder)
+
+
+def found_in(
+    table: pa.Table, rules: Rules, parts: int = 1, ranked: bool = False
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Pairs, or rankings, of the table, and what was counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        scores = written(table, Path(folder) / "scores", parts)
+        (Path(folder) / "temporary").mkdir()
+        pairs = PairTable(ScoredTable.open(scores), rules, ranked=ranked)
+        prepared = pairs.prepare(str(Path(folder) / "temporary"))
+        rows = [row for made in prepared.read() for row in made.to_pylist()]
+        return rows, prepared.counts

@@ -46,14 +46,14 @@ class PairTable:
         scored: The table.
         rules: Which pairs are wanted.
         needed: Columns that are to travel along, as ``chosen_need_NAME``.
-        with_paths: Whether images are to have absolute paths.
+        by_path: Whether images are named by path.
         ranked: Whether rankings are wanted in place of pairs.
     """
 
     scored: ScoredTable
     rules: Rules
     needed: tuple[str, ...] = ()
-    with_paths: bool = True
+    by_path: bool = True
     ranked: bool = False
 
     def prepare(self, folder: str) -> Prepared:
@@ -67,7 +67,7 @@ class PairTable:
                 for all pairs.
             ConfigError: a rule asks for what nothing tells.
         """
-        source = ScoredRows(self.scored, needed=self.needed, with_paths=self.with_paths)
+        source = ScoredRows(self.scored, needed=self.needed, by_path=self.by_path)
         voters = self._voters(source.facts.members)
         rows = PairRows(source, os.path.join(folder, "rows"))
         if self.rules.min_confidence is not None:

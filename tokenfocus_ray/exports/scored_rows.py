@@ -85,7 +85,7 @@ class ScoredRows:
     Args:
         scored: The score table.
         needed: Further columns that are to travel along, as ``need_NAME``.
-        with_paths: Whether images are to have absolute paths.
+        by_path: Whether images are named by path, so that it matters where those lead.
 
     Attributes:
         facts: What was seen so far.
@@ -96,16 +96,16 @@ class ScoredRows:
     """
 
     def __init__(
-        self, scored: ScoredTable, *, needed: tuple[str, ...] = (), with_paths: bool = True
+        self, scored: ScoredTable, *, needed: tuple[str, ...] = (), by_path: bool = True
     ) -> None:
         self.scored, self.needed = scored, needed
         if scored.columns.prompt is None:
             raise ManifestError(
                 f"{scored.where}: has no column of prompts; name it with --map prompt=COLUMN"
             )
-        self.paths = ImagePaths.of(scored) if with_paths else None
+        self.paths, self.by_path = ImagePaths.of(scored), by_path
         self.notes: list[str] = []
-        if self.paths is not None and scored.input is not None and scored.input.has_bytes:
+        if by_path and scored.input is not None and scored.input.has_bytes:
             self.notes.append(_HELD)
         self.facts = Facts(members=_n_members(scored))
         info, names = scored.info, set(scored.rows.schema.names)
@@ -189,11 +189,10 @@ class ScoredRows:
         return pa.table(arrays, schema=self.schema)
 
     def _paths(self, table: pa.Table, first: int) -> list[Any]:
-        """Where the images of rows are; none where nobody asks."""
-        column = self.scored.columns.image_uri
-        if self.paths is None or column is None:
+        """Where the images of rows are; none where no column says it."""
+        if (column := self.scored.columns.image_uri) is None:
             return []
-        if len(self.notes) == 0 and (note := self.paths.unknown(table)):
+        if self.by_path and not self.notes and (note := self.paths.unknown(table)):
             self.notes.append(note)
         found: list[Any] = self.paths.absolute(table.select([column]), first)[column].to_pylist()
         return [path if path is None else str(path) for path in found]

@@ -7,8 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.property.test_pairs import found_in
-from tests.support.pairs import table_of, with_intervals
+from tests.support.pairs import found_in, table_of, with_intervals
 from tokenfocus_ray.errors import ConfigError, ManifestError
 from tokenfocus_ray.exports.confidence import paired_variance, sigma_of
 from tokenfocus_ray.exports.pair_rows import variance_sums

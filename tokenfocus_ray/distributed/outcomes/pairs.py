@@ -31,7 +31,7 @@ from tokenfocus_ray.exports.pairing import REASONS, Rules
 from tokenfocus_ray.exports.pairs import PairTable, Prepared
 from tokenfocus_ray.exports.scored_rows import ScoredRows
 from tokenfocus_ray.exports.unpaired import disputed, rewards
-from tokenfocus_ray.progress import Pace, Progress, Watch
+from tokenfocus_ray.progress import Pace, Watch
 from tokenfocus_ray.say import Say, in_lines
 from tokenfocus_ray.scoring.originals import Originals
 
@@ -143,7 +143,7 @@ class _Export:
         self.originals = Originals.of(scored) if own.holds_images else None
         self.prepared: Prepared | None = None
         self.tasks: list[dict[str, Any]] = []
-        self.rows = ScoredRows(scored, with_paths=not own.holds_images)
+        self.rows = ScoredRows(scored, by_path=not own.holds_images)
 
     def prepare(self, folder: str, has_plan: bool) -> None:
         """Reads the scores.
@@ -152,7 +152,6 @@ class _Export:
             folder: Of the local disk, empty.
             has_plan: Whether an earlier launch put the pairs down.
         """
-        self.watch(Progress("reading", total=self.scored.n_rows))
         if self.format.unit == "tasks":
             self.tasks = disputed(self.rows, self.limit)
         elif self.format.unit != "rewards" and not has_plan:

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from tokenfocus_ray.distributed.outcomes import pair_images
-from tokenfocus_ray.distributed.outcomes.pair_images import WriteImages
+from tokenfocus_ray.distributed.outcomes.pair_images import Spool, WriteImages, parts_of_a_task
 from tokenfocus_ray.errors import ImageDecodeError, JobError, RowError
-from tokenfocus_ray.scoring.originals import ROW
+from tokenfocus_ray.scoring.originals import ROW, Originals
 
 PAIRS = pa.table(
     {
@@ -46,7 +46,9 @@ class Shaky:
 def images_of(originals: Shaky, monkeypatch: pytest.MonkeyPatch) -> dict[int, bytes | RowError]:
     monkeypatch.setattr(pair_images, "_PAUSE", 0.0)
     make = WriteImages("trl", cast(Any, originals), cast(Any, None), 0, (pa.string(), pa.int64()))
-    return make._images(PAIRS)
+    with Spool() as images:
+        make._read(PAIRS, images)
+        return {row: images.get(row) for row in (2, 5, 7)}
 
 
 def test_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +66,17 @@ def test_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         "image '2' cannot be read (503); wait (asked 4 times); launch the same command again to go "
         "on"
     )
+
+
+@pytest.mark.parametrize(
+    ("originals", "n_parts", "size"),
+    [
+        (Originals("s", ("path",), "path", "/data"), 63, 1),
+        (Originals("s", ("path",), "path", "/data"), 1_000, 8),
+        (Originals("s", ("shard", "key"), source=cast(Any, object())), 80, 10),
+        (Originals("s", ("shard", "key"), source=cast(Any, object())), 1_000, 32),
+    ],
+)
+def test_parts_of_a_task(originals: Originals, n_parts: int, size: int) -> None:
+    """Shards are read from their beginning, so not for a few images at a time."""
+    assert parts_of_a_task(originals, n_parts) == size
