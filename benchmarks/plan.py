@@ -3,8 +3,9 @@
     python benchmarks/plan.py
     python benchmarks/plan.py --backbone tiny-internvl --rows 3000 --rounds 5
 
-Rounds in turns: predict, score, predict, score, ..., each in a process of its own, so that whatever
-else the machine does befalls both. Measured is `rows_per_s` of the job's `run.json`: rows of the
+In turns: predict, score, predict, score, ..., predict, each in a process of its own, and each job
+is compared with the mean of the predictions before and after it, so that whatever else the machine
+does befalls both. Measured is `rows_per_s` of the job's `run.json`: rows of the
 launch from its first committed piece on, so without the start of Ray and the load of the weights,
 which the prediction leaves out too. The machine should do nothing else meanwhile.
 
@@ -15,6 +16,7 @@ rounds' ratios, and the lowest and highest ratio.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -72,12 +74,14 @@ def main() -> None:
         data = Path(folder, "data")
         run("data", "synthetic", "--out", str(data), "--samples", str(round(args.rows / TRAIN)))
         manifest = data / "train.parquet"
+        predicted.append(predict(manifest, args.backbone))
         for n in range(args.rounds):
-            predicted.append(predict(manifest, args.backbone))
             measured.append(score(manifest, args.backbone, Path(folder, "out")))
-            shown = f"predicted {predicted[-1]:.2f}, measured {measured[-1]:.2f} images/s"
-            print(f"round {n + 1}: {shown}", flush=True)
-    ratios = [p / m for p, m in zip(predicted, measured, strict=True)]
+            predicted.append(predict(manifest, args.backbone))
+            shown = f"{predicted[-2]:.2f} before, {predicted[-1]:.2f} after"
+            print(f"round {n + 1}: measured {measured[-1]:.2f}, predicted {shown}", flush=True)
+    around = [statistics.mean(pair) for pair in itertools.pairwise(predicted)]
+    ratios = [p / m for p, m in zip(around, measured, strict=True)]
     figures = {
         "plan_ratio": statistics.median(ratios),
         "plan_ratio_lowest": min(ratios),
