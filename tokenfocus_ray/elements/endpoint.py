@@ -23,7 +23,7 @@ from tokenfocus_ray.elements.cache import AnswerCache
 from tokenfocus_ray.elements.decomposed import Decomposed, decomposed, failed, nothing
 from tokenfocus_ray.elements.usage import Usage
 from tokenfocus_ray.elements.wording import answer_schema, question, read_answer
-from tokenfocus_ray.errors import ConfigError, JobError
+from tokenfocus_ray.errors import ConfigError, JobError, UserError
 
 #: Where OpenAI's own server is.
 OPENAI = "https://api.openai.com/v1"
@@ -177,6 +177,8 @@ class EndpointClient:
                 elements = read_answer(self._ask(prompt))
             except _Refused as error:
                 return failed(str(error))
+            except UserError:  # which is a ValueError too
+                raise
             except ValueError as error:
                 problem = str(error)
                 continue
