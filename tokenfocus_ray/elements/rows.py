@@ -136,23 +136,32 @@ def with_results(
     """
     name = columns.elements or ELEMENTS
     kind = schema.field(name).type
-    have = table.column_names
-    old: list[Any] = table[name].to_pylist() if name in have else [None] * table.num_rows
-    known = [table[n].to_pylist() if n in have else [None] * table.num_rows
-             for n in (STATUS, REASON)]  # fmt: skip
-    elements, statuses, reasons = [], list[Any](), list[Any]()
+    n_rows = table.num_rows
+    given = [result.status == "given" for result in results]
+    elements: Any = pa.array([_value(result.elements, kind) for result in results], kind)
+    if any(given):  # by place, since what is given may be no valid text
+        both = pa.chunked_array([*table[name].chunks, elements], kind)
+        at = [i if is_given else n_rows + i for i, is_given in enumerate(given)]
+        elements = both.take(pa.array(at, pa.int64()))
+    statuses, reasons = (_known(table, n) for n in (STATUS, REASON))
     for i, result in enumerate(results):
-        given = result.status == "given"
-        elements.append(old[i] if given else _value(result.elements, kind))
-        # what an earlier run said of these elements holds still
-        statuses.append(known[0][i] or "given" if given else result.status)
-        reasons.append(known[1][i] if given else result.reason)
+        if not given[i]:
+            statuses[i], reasons[i] = result.status, result.reason
+        elif statuses[i] is None:  # else what an earlier run said of these elements holds still
+            statuses[i] = "given"
     new = {
-        name: pa.array(elements, kind),
+        name: elements,
         STATUS: pa.array(statuses, pa.string()),
         REASON: pa.array(reasons, pa.string()),
     }
     return pa.table([new[n] if n in new else table[n] for n in schema.names], schema=schema)
+
+
+def _known(table: pa.Table, name: str) -> list[Any]:
+    """What an earlier run said of each row."""
+    if name in table.column_names and is_text(table.schema.field(name).type):
+        return table[name].to_pylist()
+    return [None] * table.num_rows
 
 
 def _value(elements: Sequence[Element], kind: Any) -> Any:

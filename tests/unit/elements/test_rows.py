@@ -107,3 +107,15 @@ def test_what_an_earlier_run_said_of_its_elements_stays() -> None:
     assert found.schema.names == table.schema.names
     assert found[STATUS].to_pylist() == ["cut", "made", "given"]
     assert found[REASON].to_pylist() == ["too many", None, None]
+
+
+def test_given_elements_that_are_no_text_stay_as_they_are() -> None:
+    raw = pa.array([b'["caf\xe9"]', b""], pa.binary())
+    table = pa.table({"prompt": ["x", "a red cat"], "elements": raw.view(pa.string())})
+    asked = ask(table, columns_of(table), None, replace=False)
+    assert [one.prompt for one in asked] == [None, "a red cat"]
+    results = [asked[0].result or MADE, MADE]
+    found = written(table, results)
+    assert found[STATUS].to_pylist() == ["given", "made"]
+    kept: Any = found["elements"].combine_chunks().view(pa.binary())
+    assert kept[0].as_py() == b'["caf\xe9"]'
