@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image
 
@@ -39,13 +40,14 @@ def detail_columns(scored: ScoredTable) -> list[str | None]:
 
 
 def details(
-    table: pa.Table, scored: ScoredTable, *, dependencies: bool = False
+    table: pa.Table, scored: ScoredTable, threshold: float, *, dependencies: bool = False
 ) -> list[dict[str, Any]]:
     """What is told of each row, in plain values of JSON; None where there is none.
 
     Args:
         table: Rows, with :func:`detail_columns`.
         scored: The table that they are of.
+        threshold: From which score on an element is present.
         dependencies: Whether an element is as weak as those that it depends on.
     """
     roles, names = scored.columns, table.column_names
@@ -53,11 +55,14 @@ def details(
     for key, role in (("prompt", roles.prompt), ("generator", roles.generator),
                       ("seed", roles.seed), ("image", roles.image_uri)):  # fmt: skip
         strings[key] = texts(table[role]) if role else [None] * table.num_rows
+    is_short = pa.types.is_float32(table.schema.field("score").type)
     values: dict[str, list[Any]] = {
         name: plain_values(table[name]) if name in names else [None] * table.num_rows
         for name in ("score", "score_low", "score_high", "element_scores", "member_scores",
                      "member_element_scores")
     }  # fmt: skip
+    if is_short:  # 3.1 rather than the number next to it that 32 bits hold
+        values["score"] = [v if v is None else float(str(np.float32(v))) for v in values["score"]]
     none: list[Any] = [None] * table.num_rows
     elements = plain_values(table[roles.elements]) if roles.elements else none
     parents = (
@@ -69,12 +74,16 @@ def details(
     for i in range(table.num_rows):
         text = {key: own[i] for key, own in strings.items()}
         row = {name: own[i] for name, own in values.items()}
-        found.append(_detail(text, row, elements[i], parents[i]))
+        found.append(_detail(text, row, elements[i], parents[i], threshold))
     return found
 
 
 def _detail(
-    text: Mapping[str, str | None], row: Mapping[str, Any], elements: Any, parents: Any
+    text: Mapping[str, str | None],
+    row: Mapping[str, Any],
+    elements: Any,
+    parents: Any,
+    threshold: float,
 ) -> dict[str, Any]:
     claims, scores, problem = row_elements(elements, row["element_scores"], parents)
     by_member = row["member_element_scores"] or []
@@ -83,6 +92,7 @@ def _detail(
             "text": cut(claim, ELEMENT),
             "type": cut(kind, ELEMENT),
             "score": number(scores[e], 3),
+            "present": None if math.isnan(scores[e]) else scores[e] >= threshold,
             "members": [number(own[e], 2) for own in by_member if e < len(own or ())],
         }
         for e, (claim, kind) in enumerate(claims)
@@ -93,7 +103,7 @@ def _detail(
         "generator": cut(text["generator"], ID),
         "seed": cut(text["seed"], ID),
         "image": cut(text["image"], ID),
-        "score": number(row["score"], 4),
+        "score": number(row["score"], 9),
         "low": number(row["score_low"], 3),
         "high": number(row["score_high"], 3),
         "members": [number(v, 3) for v in row["member_scores"] or ()],

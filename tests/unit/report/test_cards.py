@@ -26,7 +26,7 @@ from tokenfocus_ray.report.cards import (
 def made(found: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
     scored = ScoredTable.open(write(found, folder / "scores.parquet"))
     names = [name for name in detail_columns(scored) if name is not None]
-    return details(pq.read_table(folder / "scores.parquet", columns=names), scored)
+    return details(pq.read_table(folder / "scores.parquet", columns=names), scored, 0.5)
 
 
 def test_details(tmp_path: Path) -> None:
@@ -35,7 +35,13 @@ def test_details(tmp_path: Path) -> None:
     own[0]["member_element_scores"] = [[0.25, 0.0, 1.0], [0.75, 0.5, 1.0]]
     card = made(own, tmp_path)[0]
     assert card["elements"][:1] == [
-        {"text": "a object 0", "type": "object", "score": 0.5, "members": [0.25, 0.75]}
+        {
+            "text": "a object 0",
+            "type": "object",
+            "score": 0.5,
+            "present": True,
+            "members": [0.25, 0.75],
+        }
     ]
     rest = {key: value for key, value in card.items() if key != "elements"}
     assert rest == {
@@ -43,6 +49,17 @@ def test_details(tmp_path: Path) -> None:
         "image": "/nowhere/0.png", "score": 3.25, "low": None, "high": None,
         "members": [3.0, 3.5], "more": 0, "problem": None,
     }  # fmt: skip
+
+
+def test_what_is_present_is_told_of_scores_as_they_are(tmp_path: Path) -> None:
+    """Not of those that are shown, which are rounded; scores of 32 bits are the decimal ones."""
+    own = rows(1)
+    own[0] |= {"score": 3.1, "element_scores": [0.49996, 0.5, float("nan")]}
+    (card,) = made(own, tmp_path)
+    assert card["score"] == 3.1
+    assert [(one["score"], one["present"]) for one in card["elements"]] == [
+        (0.5, False), (0.5, True), (None, None),
+    ]  # fmt: skip
 
 
 def test_texts_without_end_are_cut_and_say_so(tmp_path: Path) -> None:

@@ -140,7 +140,9 @@ def write_report(
         compared = None if other is None else _compared(scored, other, watch)
         rows = summary.rows | (set() if compared is None else _moved(compared[0]))
         share = min(IMAGE_BYTES, IMAGES_BYTES // max(1, len(rows)))
-        cards = _cards(MakeCards(scored, originals, dependencies, share), sorted(rows), watch)
+        cards = _cards(
+            MakeCards(scored, originals, threshold, dependencies, share), sorted(rows), watch
+        )
     data = {
         **origin(scores, scored.where, scored.info, datetime.now(UTC)),
         **figures(summary, threshold),

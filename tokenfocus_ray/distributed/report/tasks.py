@@ -117,12 +117,14 @@ class MakeCards:
     Attributes:
         scored: The table.
         originals: Its images; or why there are none.
+        threshold: From which score on an element is present.
         dependencies: Whether elements fail with those that they depend on.
         image_bytes: Of a small image, at the most.
     """
 
     scored: ScoredTable
     originals: Originals | str
+    threshold: float
     dependencies: bool
     image_bytes: int
 
@@ -134,7 +136,7 @@ class MakeCards:
         cards: dict[int, dict[str, Any]] = {}
         found: list[pa.Table] = []
         for own, table in _rows(self.scored, names, numbers[0]):
-            each = details(table, self.scored, dependencies=self.dependencies)
+            each = details(table, self.scored, self.threshold, dependencies=self.dependencies)
             cards |= dict(zip(own, each, strict=True))
             found.append(table.select(list(needed)).append_column(ROW, pa.array(own)))
         thumbs = self._thumbnails(pa.concat_tables(found).replace_schema_metadata(None))

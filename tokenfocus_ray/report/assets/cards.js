@@ -1,14 +1,14 @@
 // Cards of images, and the dialog that shows one of them whole.
 
-const stateOf = (score, data) =>
-  !known(score) ? "unknown" : score >= data.elementThreshold ? "present" : "failed";
+const stateOf = (element) =>
+  element.present === null ? "unknown" : element.present ? "present" : "failed";
 const MARKS = { present: "✓", failed: "✗", unknown: "?" };
 const WORDS = { present: "present", failed: "failed", unknown: "not known" };
 const shade = (score) =>
   known(score) ? `s${Math.min(4, Math.max(0, Math.floor(score * 5)))}` : "s-unknown";
 
-function chip(element, data) {
-  const state = stateOf(element.score, data);
+function chip(element) {
+  const state = stateOf(element);
   return node(
     "span",
     { class: `chip ${shade(element.score)}`, title: element.type || null },
@@ -37,7 +37,7 @@ function picture(card) {
   );
 }
 
-function tile(card, data, open, extra) {
+function tile(card, open, extra) {
   const shown = card.elements.slice(0, 5),
     more = card.elements.length - shown.length + card.more;
   return node(
@@ -57,7 +57,7 @@ function tile(card, data, open, extra) {
       node(
         "div",
         { class: "chips" },
-        shown.map((one) => chip(one, data)),
+        shown.map((one) => chip(one)),
         more > 0 ? node("span", { class: "muted" }, `+${more}`) : null,
       ),
     ),
@@ -104,7 +104,7 @@ function wholeCard(card, data, extra) {
             "Elements of this image",
             columns,
             card.elements.map((one) => {
-              const state = stateOf(one.score, data);
+              const state = stateOf(one);
               const cells = [
                 one.text,
                 one.type || "–",
@@ -176,10 +176,10 @@ function setUpDialog(data) {
 }
 
 // Cards in a grid; each opens the dialog among its neighbours. Pairs are [card, what more is said].
-function grid(pairs, data, open) {
+function grid(pairs, open) {
   return node(
     "div",
     { class: "cards" },
-    pairs.map(([card, extra], i) => tile(card, data, () => open(pairs, i), extra)),
+    pairs.map(([card, extra], i) => tile(card, () => open(pairs, i), extra)),
   );
 }

@@ -209,9 +209,9 @@ function drawRuns(data, open) {
         : null,
       others(found.others, "generator"),
       node("h3", {}, "Much higher here"),
-      found.rose.length ? grid(moved(found.rose), data, open) : empty("None is higher here."),
+      found.rose.length ? grid(moved(found.rose), open) : empty("None is higher here."),
       node("h3", {}, "Much lower here"),
-      found.fell.length ? grid(moved(found.fell), data, open) : empty("None is lower here."),
+      found.fell.length ? grid(moved(found.fell), open) : empty("None is lower here."),
     ].filter(Boolean),
   );
 }

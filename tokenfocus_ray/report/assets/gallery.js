@@ -98,7 +98,7 @@ function setUpGallery(data, open) {
         "gallery",
         ...["Just below: dropped", "Just above: stay"].flatMap((title, i) => [
           node("h3", {}, title),
-          shown[i].length ? grid(plain(shown[i]), data, open) : empty("None here."),
+          shown[i].length ? grid(plain(shown[i]), open) : empty("None here."),
         ]),
       );
       return;
@@ -117,7 +117,7 @@ function setUpGallery(data, open) {
         : list.length
           ? "No image matches the filters."
           : "No row has a score.";
-    fill("gallery", shown.length ? grid(plain(shown), data, open) : empty(told));
+    fill("gallery", shown.length ? grid(plain(shown), open) : empty(told));
   }
 
   ["by-kind", "by-maker", "by-text"].forEach((id) => byId(id).addEventListener("input", draw));
