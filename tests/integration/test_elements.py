@@ -164,3 +164,30 @@ def test_refusals(tmp_path: Path) -> None:
         make_elements(path, out, method="magic", mapping={"prompt": "words"})
     assert str(unknown.value) == "--with 'magic': no such way. Known: backbone, endpoint, rules."
     assert not Path(out).exists()
+
+
+def test_scoring_without_elements_says_how_to_make_some(
+    tmp_path: Path, benchmark_folder: Path
+) -> None:
+    """Once; quiet, it does not; and the manifest that is made scores with them."""
+    table = pq.read_table(benchmark_folder / "test.parquet").slice(0, 2)
+    pq.write_table(table.drop_columns(["elements"]), tmp_path / "m.parquet")
+    scoring = ["--backbone", "tiny-internvl", "--images", str(benchmark_folder)]
+    plain = ["score", str(tmp_path / "m.parquet"), *scoring, "--out", str(tmp_path / "a")]
+    result = CliRunner().invoke(app, plain)
+    assert result.exit_code == 0, result.output
+    assert result.output.count("no elements: prompts get a total score only; `tokenfocus") == 1
+    result = CliRunner().invoke(app, [*plain[:-1], str(tmp_path / "b"), "--quiet"])
+    assert "no elements" not in result.output
+    command = ["data", "elements", str(tmp_path / "m.parquet"), "--out", str(tmp_path / "e")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(
+        app, ["score", str(tmp_path / "e"), *scoring, "--out", str(tmp_path / "c")]
+    )
+    assert "no elements" not in result.output
+    scored = read(str(tmp_path / "c"))
+    assert [len(row["element_scores"]) for row in scored] == [
+        len(row["elements"]) for row in scored
+    ]
+    assert min(len(row["elements"]) for row in scored) > 0

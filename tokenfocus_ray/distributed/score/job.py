@@ -214,8 +214,6 @@ def run_job(
         summary = _count(store, source.n_rows)
         say(f"already finished: {summary.rows:,} rows are there, nothing is scored")
         return replace(summary, out=out, seconds=time.monotonic() - started)
-    if hint := elements_hint(source):
-        say(hint)
     with ray_session():
         # first, so that a job that is refused leaves nothing behind
         names = [scorer.name for scorer in scorers]
@@ -228,6 +226,8 @@ def run_job(
             record: dict[str, Any] | None = None
             if ledger is None or not ledger.is_finished:
                 if ledger is None:
+                    if hint := elements_hint(source):
+                        say(hint)
                     launch.clear()
                     launch.keep_inputs(source.inputs)
                     launch.write_record()
