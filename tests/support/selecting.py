@@ -11,9 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.support.scores import info
+from tokenfocus_ray.datasets.manifest import passthrough
+from tokenfocus_ray.datasets.recorded import RUN_FILE, RecordedInput
 from tokenfocus_ray.datasets.scored import ScoredTable
+from tokenfocus_ray.datasets.sources import plan_source
+from tokenfocus_ray.datasets.units import read_unit
 from tokenfocus_ray.schema import ELEMENT_TYPE, ENSEMBLE_COLUMNS, SCORE_SCHEMA
+from tokenfocus_ray.storage import Store
 from tokenfocus_ray.tables.members import EnsembleInfo
+from tokenfocus_ray.tables.text import PLAIN
 
 #: Two backbones, the first of two members.
 BACKBONES = {"q": ["m0", "m1"], "r": ["m0"]}
@@ -76,3 +82,38 @@ def write(folder: Path, table: pa.Table, files: int = 1, group_rows: int = 1024)
 def opened(folder: Path, table: pa.Table, **options: Any) -> ScoredTable:
     """Likewise, read again."""
     return ScoredTable.open(write(folder, table), **options)
+
+
+def scored_manifest(
+    manifests: Sequence[str], out: str, images: str | None = None, **more: Any
+) -> str:
+    """Scores of what manifests hold, row i with 1 + i / 8, as a job would write them.
+
+    Args:
+        manifests: Of any form.
+        out: Output folder, local or in a store.
+        images: Folder that relative image paths start from.
+        more: Of what the job writes down.
+    """
+    source = plan_source(manifests, images, {}, Store.of("."))
+    names = passthrough(source.schema.names, source.columns)
+    each: list[pa.Table] = []
+    for unit in source.units:
+        data = source.inputs.get(unit.uri.rpartition("/")[2])
+        each += [t.select(list(names)) for t in read_unit(source.schema, unit, 99, data=data)]
+    given = pa.concat_tables(each).rename_columns(list(names.values()))
+    prompt = names[source.columns.prompt]
+    scores = table_of(
+        [row(i, 1 + i / 8, prompt=p) for i, p in enumerate(given[prompt].to_pylist())]
+    )
+    scores = scores.drop_columns(["image_uri", "prompt", "generator", "elements"])
+    about = scores.schema.metadata
+    for at, name in enumerate(given.column_names):
+        scores = scores.add_column(at, name, given[name])
+    sink = pa.BufferOutputStream()
+    pq.write_table(scores.replace_schema_metadata(about), sink)
+    store = Store.of(out)
+    store.write_bytes("part-00000.parquet", sink.getvalue())
+    recorded = RecordedInput.of(manifests, source, images, {}, PLAIN).model_copy(update=more)
+    store.write_json(RUN_FILE, {"input": recorded.model_dump()})
+    return out

@@ -36,6 +36,8 @@ class RecordedInput(BaseModel):
         columns: Role -> column of the score table.
         bases: Folders that relative image paths start from; none where they are too many.
         has_bytes: Whether the manifests hold the images themselves.
+        numbers: Column of the score table with each row's number in the manifests; None: they are
+            in its order, row by row.
     """
 
     # what a later release adds does no harm
@@ -50,6 +52,7 @@ class RecordedInput(BaseModel):
     columns: dict[str, str] = {}
     bases: tuple[str, ...] = ()
     has_bytes: bool = False
+    numbers: str | None = None
 
     @classmethod
     def of(

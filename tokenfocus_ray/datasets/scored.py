@@ -96,7 +96,7 @@ class ScoredTable:
         """
         given = dict(mapping or {})
         with tempfile.TemporaryDirectory() as folder:
-            rows = RowTable.of(scores, Store.of(folder))
+            rows = RowTable.of(scores, Store.of(f"{folder}/scores.parquet"))
         if rows.inputs:
             raise ManifestError(f"{rows.where}: give scores in Parquet, as they were written")
         require_columns(rows.schema.empty_table(), NEEDED, rows.where, "the output of a job")
@@ -107,6 +107,7 @@ class ScoredTable:
                 manifests=tuple(Store.of(uri).absolute for uri in manifests),
                 mapping=(recorded.mapping if recorded else {}) | more,
                 columns=recorded.columns if recorded else {},
+                numbers=recorded.numbers if recorded else None,
             )
         if images is not None:
             base = Store.of(images).absolute

@@ -51,11 +51,7 @@ def engine(memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyConnection]:
             with duckdb.connect(":memory:", config=options) as connection:
                 yield connection
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-            cause = str(error).splitlines()[0]
-            raise OutputError(
-                f"rows cannot be sorted: {cause}; free memory, or space where temporary files go "
-                f"({folder}; TMPDIR names another place), and run again"
-            ) from error
+            raise _failed(error) from error
 
 
 def one_row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
@@ -73,8 +69,22 @@ def batches(
         connection: Runs nothing else until the last row was taken.
         query: With an ``ORDER BY``, if the order matters.
         rows: Most rows of a batch.
+
+    Raises:
+        OutputError: neither memory nor disk are enough.
     """
     found: Any = connection.sql(query)
     # DuckDB 2 has another name for it
     read = getattr(found, "to_arrow_reader", None) or found.fetch_arrow_reader
-    yield from read(rows)
+    try:
+        yield from read(rows)
+    except OSError as error:  # as Arrow hands DuckDB's on
+        raise _failed(error) from error
+
+
+def _failed(error: Exception) -> OutputError:
+    cause = str(error).splitlines()[0]
+    return OutputError(
+        f"rows cannot be sorted: {cause}; free memory, or space where temporary files go "
+        f"({tempfile.gettempdir()}; TMPDIR names another place), and run again"
+    )

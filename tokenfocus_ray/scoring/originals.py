@@ -43,6 +43,7 @@ class Originals:
         confined: Whether only images below it are read.
         source: The manifests, where they must be read again.
         starts: First row of each of their units; none of tar shards.
+        numbers: Column of the row's number in the manifests; None: that of the score table.
     """
 
     where: str
@@ -52,6 +53,7 @@ class Originals:
     confined: bool = False
     source: Source | None = None
     starts: tuple[int, ...] = ()
+    numbers: str | None = None
 
     @classmethod
     def of(cls, scored: ScoredTable) -> Self:
@@ -88,7 +90,10 @@ class Originals:
         found = cls(scored.where, known, uri, None, given.images_only, source)
         if source.n_rows is None:
             return replace(found, needed=("shard", "key"))._with_shards(scored)
-        if source.n_rows != scored.n_rows:
+        # once it is read, what it is made of may be large
+        found = replace(found, source=replace(source, inputs={}))
+        numbers = given.numbers if given.numbers in scored.rows.schema.names else None
+        if numbers is None and source.n_rows != scored.n_rows:
             raise ManifestError(
                 f"{scored.where} has {scored.n_rows:,} rows, and {source.where} {source.n_rows:,}; "
                 f"name the manifest that was scored, as it was then, with --manifest"
@@ -98,7 +103,10 @@ class Originals:
             starts.append(n_rows)
             n_rows += unit.n_rows or 0
         prompt = (scored.columns.prompt,) if scored.columns.prompt else ()
-        return replace(found, needed=(*known, *prompt), starts=tuple(starts))
+        more = () if numbers is None else (numbers,)
+        return replace(
+            found, needed=(*known, *more, *prompt), starts=tuple(starts), numbers=numbers
+        )
 
     def _with_shards(self, scored: ScoredTable) -> Self:
         assert self.source is not None
@@ -134,8 +142,14 @@ class Originals:
             yield from self._fetched(rows, self.base)
         elif not self.starts:
             yield from self._of_shards(rows)
-        else:
+        elif self.numbers is None:
             yield from self._of_units(rows)
+        else:
+            own: Any = rows[self.numbers]
+            asked = dict(zip(own.to_pylist(), rows[ROW].to_pylist(), strict=True))
+            place = rows.column_names.index(ROW)
+            for number, found in self._of_units(rows.set_column(place, ROW, own)):
+                yield asked[number], found
 
     def _fetched(self, rows: pa.Table, base: str | None) -> Iterator[tuple[int, bytes | RowError]]:
         assert self.uri is not None
