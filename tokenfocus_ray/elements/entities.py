@@ -58,7 +58,7 @@ def _merge_groups(things: list[Thing]) -> None:
             if lemma in ("dozen", "dozens"):
                 thing.seen = False
             continue
-        words = f"{thing.name} of" if lemma not in ("dozen", "couple") else thing.name
+        words = f"{thing.name} of"
         if thing.root.lower_ in ("lots", "lot", "plenty"):
             words = "many"
         like = " ".join(text for text, _ in thing.like)

@@ -37,7 +37,8 @@ SHAPES = words(
 #: What stands before a noun without an image being able to show it.
 INVISIBLE = words(
     """other same such own certain particular main overall different various own next last first
-    second third single nearby only entire whole actual similar respective usual additional"""
+    second third single nearby only entire whole actual similar respective usual additional
+    just also even"""
 )
 MANY = words("several many few multiple numerous countless various dozens hundreds")
 HUMANS = words(

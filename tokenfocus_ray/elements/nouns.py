@@ -27,6 +27,10 @@ _IN_NAME = ("compound", "amod", "nmod", "nsubj")
 _NOT_COUNTED = re.compile(
     r"1[0-9]{3}s?|20[0-9]{2}s?|[0-9]+(?:st|nd|rd|th|s|d|mm|k|px)|[0-9]+[/:.][0-9]+"
 )
+#: What stands before a number for its own sake.
+_ABOUT = words(
+    "no more less fewer than at least most about around almost nearly exactly only over under up to"
+)
 _QUANTIFIERS = frozenset(("all", "every", "each", "both"))
 
 
@@ -139,9 +143,13 @@ def read_thing(doc: Any, root: Any, start: int) -> Thing | None:
             if token.lower_ in _QUANTIFIERS:
                 thing.every = token.lower_
         elif token.lower_ in MANY or token.lower_ in ("dozen", "couple"):
-            thing.count = token.lower_
+            half = token.i > 1 and doc[token.i - 2 : token.i].text.lower() == "half a"
+            many = (
+                f"{doc[token.i - 1].lower_} " if token.i and doc[token.i - 1].tag_ == "CD" else ""
+            )
+            thing.count = "half a dozen" if half else many + token.lower_
         elif (token.pos_ == "NUM" or token.like_num) and of_name:
-            _number(doc, thing, token)
+            _number(doc, thing, token, start)
         elif of_name and token.dep_ in _IN_NAME and token.pos_ in ("NOUN", "PROPN"):
             if "-" in token.text or _is_attribute(token, names):
                 shade = doc[token.i - 1].lower_ if token.i > start else ""
@@ -192,16 +200,21 @@ def _not_a(doc: Any, start: int) -> bool:
     return words[:1] == ["not"] and doc[start].lower_ in ("a", "an", "any")
 
 
-def _number(doc: Any, thing: Thing, token: Any) -> None:
+def _number(doc: Any, thing: Thing, token: Any, start: int) -> None:
     is_mixed = token.text[0].isdigit() and any(c.isalpha() for c in token.text)
     if token.tag_ != "CD" or (is_mixed and not _NOT_COUNTED.fullmatch(token.lower_)):
         return  # "first", "1girl"
     if _NOT_COUNTED.fullmatch(token.lower_):
         thing.like.append((token.text, token.i))
         return
-    words = [t.text for t in token.lefts if t.dep_ in ("quantmod", "compound", "advmod")]
-    behind = [thing.count] if thing.count in ("dozen", "hundred", "thousand") else []
-    thing.count = " ".join([*words, token.text, *behind]).lower()
+    if thing.count is not None and thing.count.endswith("dozen"):
+        return  # which took it along
+    behind = [thing.count] if thing.count in ("hundred", "thousand") else []
+    first, words_before, before = min(start, token.left_edge.i), list[str](), token.i - 1
+    while before >= first and (doc[before].lower_ in _ABOUT or doc[before].tag_ == "CD"):
+        words_before.insert(0, doc[before].text)
+        before -= 1
+    thing.count = " ".join([*words_before, token.text, *behind]).lower()
 
 
 def _is_attribute(token: Any, names: list[Any]) -> bool:

@@ -17,6 +17,9 @@ _NO_ACTION = words(
     """be have contain include feature depict show see appear seem look say read become get remain
     stay do let make use need want like"""
 )  # fmt: skip
+#: Of these, some are what one does.
+_BY_THE_LIVING = frozenset(("show", "look", "read", "use", "make"))
+_SIDES = frozenset(("left", "right", "top", "bottom", "side", "middle", "center"))
 _LINKS = words("""be become look appear seem remain stay turn feel get stand lie keep""")
 _HAS = frozenset(("have", "contain", "include", "feature"))
 #: Prepositions after which there is no claim about a picture.
@@ -130,7 +133,7 @@ class Relations:
                     kind = "other" if word == "without" else "attribute"
                     yield Claim(f"{subject.name} {word} {thing.name}", kind, verb.i)
             return
-        shows = lemma in ("show", "look") and any(s.type in ALIVE for s in subjects)
+        shows = lemma in _BY_THE_LIVING and any(s.type in ALIVE for s in subjects)
         if (
             (lemma in _NO_ACTION and not shows)
             or verb.pos_ == "AUX"
@@ -229,6 +232,10 @@ class Relations:
             yield from self._between(objects, head, marker.start)
             return
         subjects = self._who.around(head, marker.start)
+        beside = self._of.get(marker.start - 1)
+        on_side = all(o.root.lower_ in _SIDES for o in objects)
+        if objects and on_side and beside is not None and beside.seen:
+            subjects = [beside]  # "a cup on the left and a plate on the right"
         kind = "spatial" if name in PLACES else marker.type
         for thing in objects:
             for subject in subjects:

@@ -70,7 +70,11 @@ class Who:
         found = [c for c in verb.children if c.dep_ in ("dobj", "obj") and c.i in self.of]
         things = [self.of[c.i] for c in found]
         for token in found:
-            things += [self.of[c.i] for c in token.conjuncts if c.i > token.i and c.i in self.of]
+            things += [
+                self.of[c.i]
+                for c in token.conjuncts
+                if c.i > token.i and c.i in self.of and not self._acts(c)
+            ]
         return [t for t in _unique(things) if t.name]
 
     def objects(self, marker: Marker) -> list[Thing]:
@@ -84,7 +88,8 @@ class Who:
         for token in found:
             things += [
                 self.of[c.i] for c in token.conjuncts
-                if c.i > token.i and c.i in self.of and not self._parted(token, c)
+                if c.i > token.i and c.i in self.of and self.of[token.i].seen
+                and not self._parted(token, c)
             ]  # fmt: skip
         return _unique(things)
 
@@ -112,7 +117,10 @@ class Who:
         root = thing.root
         follows = verb.dep_ == "acl" and verb.i == root.i + 1 and root.i - root.head.i <= 4
         if root.dep_ == "conj" and follows and root.head.i in self.of:
-            return _unique([self.of[root.head.i], thing])
+            other = self.of[root.head.i]
+            alike = (other.type in ALIVE) == (thing.type in ALIVE)
+            if alike or root.head.dep_ not in ("dobj", "pobj"):
+                return _unique([other, thing])
         return [thing]
 
     def _matching(self, pronoun: str, earlier: list[Thing]) -> list[Thing]:
@@ -121,6 +129,10 @@ class Who:
         if pronoun == "they":
             fits = [t for t in fits if t.root.tag_ in ("NNS", "NNPS") or t.count] or fits
         return fits[-1:] if pronoun in _RELATIVE else fits[:1]
+
+    def _acts(self, noun: Any) -> bool:
+        """Whether it does something itself: "a hat and a dog wearing glasses"."""
+        return any(c.dep_ == "acl" and c.tag_ == "VBG" for c in noun.children)
 
     def _parted(self, one: Any, other: Any) -> bool:
         """Whether a comma without "and" stands between: a new clause rather than a list."""

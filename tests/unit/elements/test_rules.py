@@ -63,6 +63,18 @@ THINGS: dict[str, list[str]] = {
     ],
 }
 COUNTS: dict[str, list[str]] = {
+    "at least five birds": [
+        "birds (animal)",
+        "at least five birds (counting)",
+    ],
+    "half a dozen bananas": [
+        "bananas (food)",
+        "half a dozen bananas (counting)",
+    ],
+    "a couple of chairs": [
+        "chairs (object)",
+        "couple of chairs (counting)",
+    ],
     "a photo of four knifes": [
         "knifes (object)",
         "four knifes (counting)",
@@ -199,6 +211,12 @@ ATTRIBUTES: dict[str, list[str]] = {
     ],
 }
 RELATIONS: dict[str, list[str]] = {
+    "a cup on the left and a plate on the right": [
+        "cup (object)",
+        "cup on left (spatial)",
+        "plate (object)",
+        "plate on right (spatial)",
+    ],
     "a photo of a cell phone left of a tennis racket": [
         "cell phone (object)",
         "cell phone left of tennis racket (spatial)",
@@ -258,6 +276,14 @@ RELATIONS: dict[str, list[str]] = {
     ],
 }
 ACTIONS: dict[str, list[str]] = {
+    "a cat wearing a hat and a dog wearing glasses": [
+        "cat (animal)",
+        "cat wearing hat (activity)",
+        "hat (object)",
+        "dog (animal)",
+        "dog wearing glasses (activity)",
+        "glasses (object)",
+    ],
     "a dog running": [
         "dog (animal)",
         "dog running (activity)",
