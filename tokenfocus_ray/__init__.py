@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from tokenfocus_ray.distributed.merge import MergeSummary, merge_scores
     from tokenfocus_ray.distributed.outcomes.pair_options import PairsSummary
     from tokenfocus_ray.distributed.outcomes.pairs import export_pairs
-    from tokenfocus_ray.distributed.outcomes.select import SelectSummary, select_scores
+    from tokenfocus_ray.distributed.outcomes.select import select_scores
+    from tokenfocus_ray.distributed.outcomes.summary import SelectSummary
     from tokenfocus_ray.distributed.report.job import ReportSummary, write_report
     from tokenfocus_ray.distributed.score.job import RunSummary, score_manifest
     from tokenfocus_ray.distributed.session import ray_session
@@ -59,7 +60,8 @@ _ROOMS = {
     "distributed.merge": ("MergeSummary", "merge_scores"),
     "distributed.outcomes.pair_options": ("PairsSummary",),
     "distributed.outcomes.pairs": ("export_pairs",),
-    "distributed.outcomes.select": ("SelectSummary", "select_scores"),
+    "distributed.outcomes.select": ("select_scores",),
+    "distributed.outcomes.summary": ("SelectSummary",),
     "distributed.report.job": ("ReportSummary", "write_report"),
     "distributed.score.job": ("RunSummary", "score_manifest"),
     "distributed.session": ("ray_session",),

@@ -96,6 +96,18 @@ def select(
             rich_help_panel=_OUT,
         ),
     ] = None,
+    copy_images: Annotated[
+        bool,
+        typer.Option("--copy-images", help="Copy the kept images, on Ray.", rich_help_panel=_OUT),
+    ] = False,
+    shard_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Cut the kept images into tar shards of at most so many samples, on Ray.",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Count only, and write nothing.", rich_help_panel=_OUT),
@@ -134,9 +146,11 @@ def select(
     )  # fmt: skip
     folder = None if dry_run else out
     with Terminal(folder, quiet=quiet, verbose=verbose) as terminal:
-        with terminal.showing("looking at scores", ray=False):
+        carries = not dry_run and (copy_images or shard_size is not None)
+        with terminal.showing("looking at scores", ray=carries):
             summary = select_scores(
                 scores, folder, selection, mapping=pairs(map_ or (), "--map"), manifests=manifest,
-                images=images, npy=npy, uid=uid, say=terminal.say, progress=terminal.watch,
+                images=images, npy=npy, uid=uid, copy_images=copy_images, shard_size=shard_size,
+                say=terminal.say, progress=terminal.watch,
             )  # fmt: skip
         terminal.last(summary.line())

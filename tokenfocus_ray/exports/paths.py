@@ -5,18 +5,24 @@ from __future__ import annotations
 import bisect
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tokenfocus_ray.datasets.recorded import RecordedInput
 from tokenfocus_ray.datasets.scored import ScoredTable
 from tokenfocus_ray.scoring.originals import Originals
 from tokenfocus_ray.storage import split_uri
+from tokenfocus_ray.tables.columns import unlike
 
 #: Paths that start from nowhere else, as ``split_uri`` takes them apart.
 _ABSOLUTE = r"^([A-Za-z][A-Za-z0-9+.-]+://|data:|file:|/)"
+
+
+#: Column of a row's number in what was scored, where only that leads to its image.
+NUMBER = "source_row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +33,14 @@ class ImagePaths:
         column: Of the paths; None where there is none.
         starts: First row of each run of rows that start from one folder.
         bases: Those folders; None where it is not known.
+        number: Column of a row's number in what was scored, which rows get where only that leads to
+            their images; None: it does not, or they have one.
     """
 
     column: str | None
     starts: tuple[int, ...] = (0,)
     bases: tuple[str | None, ...] = (None,)
+    number: str | None = None
 
     @classmethod
     def of(cls, scored: ScoredTable) -> Self:
@@ -41,21 +50,58 @@ class ImagePaths:
             ManifestError: the manifests are not those that were scored.
         """
         column, given = scored.columns.image_uri, scored.input
-        if column is None or given is None:
+        if given is None:
             return cls(column)
-        if len(given.bases) == 1:
-            return cls(column, (0,), given.bases)
+        number = None
+        confined = given.images_only and len(given.bases) != 1
+        if given.numbers is None and (given.has_bytes or confined):
+            number = unlike(NUMBER, scored.rows.schema.names, "tokenfocus_")
+        if column is None or len(given.bases) == 1:
+            return cls(column, (0,), given.bases[:1] or (None,), number)
         if (source := Originals.of(scored).source) is None:
-            return cls(column)
+            return cls(column, number=number)
         starts, bases, n_rows = list[int](), list[str | None](), 0
         for unit in source.units:
             if unit.n_rows is None:  # of a tar shard, which has no paths
-                return cls(column)
+                return cls(column, number=number)
             if not bases or bases[-1] != unit.base:
                 starts.append(n_rows)
                 bases.append(unit.base)
             n_rows += unit.n_rows
-        return cls(column, tuple(starts), tuple(bases))
+        return cls(column, tuple(starts), tuple(bases), number)
+
+    def schema(self, schema: pa.Schema) -> pa.Schema:
+        """Of the rows that :meth:`lead` gives."""
+        more = () if self.number is None else (pa.field(self.number, pa.int64()),)
+        found = pa.schema([*schema, *more])
+        return found.with_metadata(dict(schema.metadata or {}))
+
+    def recorded(self, scored: ScoredTable) -> RecordedInput | None:
+        """What is to be written beside a table of some of those rows."""
+        if (given := scored.input) is None:
+            return None
+        several = given.images_only and len(given.bases) != 1
+        first = self.bases[0]
+        return given.model_copy(
+            update={
+                "columns": {k: v for k, v in asdict(scored.columns).items() if v is not None},
+                "bases": given.bases if several or first is None else (first,),
+                "numbers": self.number or given.numbers,
+            }
+        )
+
+    def lead(self, table: pa.Table, start: int) -> pa.Table:
+        """The table as it leads to the images: all paths absolute or URIs, and numbers beside.
+
+        Args:
+            table: Rows of the score table.
+            start: Number of the first one.
+        """
+        table = self.absolute(table, start)
+        if self.number is not None:
+            numbers: Any = pa.array(range(start, start + table.num_rows), pa.int64())
+            table = table.append_column(self.number, numbers)
+        return table
 
     def absolute(self, table: pa.Table, start: int) -> pa.Table:
         """The table with all paths absolute, or as URIs.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -36,6 +36,22 @@ def require_columns(
             f"{source}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}; wanted "
             f"{description or ', '.join(wanted)}; found {', '.join(table.column_names) or 'none'}"
         )
+
+
+def unlike(name: str, taken: Collection[str], prefix: str = "input_") -> str:
+    """A name that is not taken yet.
+
+    >>> unlike("a", ["a", "input_a"]), unlike("b", ["a"])
+    ('input_input_a', 'b')
+
+    Args:
+        name: That is wanted.
+        taken: Names that are.
+        prefix: What is put before it, as often as need be.
+    """
+    while name in taken:
+        name = f"{prefix}{name}"
+    return name
 
 
 def to_rows(table: pa.Table, columns: Sequence[str]) -> list[dict[str, Any]]:

@@ -90,6 +90,8 @@ COMMANDS = {
         "--budget",
         "--npy",
         "--uid",
+        "--copy-images",
+        "--shard-size",
         "--dry-run",
         "--manifest",
         "--images",

@@ -8,6 +8,7 @@
     OUT/__job/select.json           what the output depends on; another launch must agree
 
 The rows are read and written by this process, in bounded memory: sorting what ranks is DuckDB's.
+Images are copied by Ray: :mod:`~tokenfocus_ray.distributed.outcomes.carry`.
 """
 
 from __future__ import annotations
@@ -25,52 +26,25 @@ from tokenfocus_ray.config.selection import Selection
 from tokenfocus_ray.datasets.recorded import RUN_FILE
 from tokenfocus_ray.datasets.scored import ScoredTable
 from tokenfocus_ray.distributed.layout import JOB
+from tokenfocus_ray.distributed.outcomes.carry import FOLDER_ROWS, NONE, Carry, carry
 from tokenfocus_ray.distributed.outcomes.parts import PART_BYTES, PART_ROWS, PartWriter
+from tokenfocus_ray.distributed.outcomes.summary import SelectSummary
 from tokenfocus_ray.distributed.output import Launch, OutputFolder, OutputKind
-from tokenfocus_ray.errors import ManifestError, OutputError, UserError, did_you_mean
+from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError, UserError, did_you_mean
 from tokenfocus_ray.exports.paths import ImagePaths
 from tokenfocus_ray.exports.reasons import MESSAGE, REASON
 from tokenfocus_ray.exports.select import Chosen, Counts, choose
 from tokenfocus_ray.exports.uids import UIDS, Subset, halves, subset
 from tokenfocus_ray.progress import Watch
 from tokenfocus_ray.say import Say, in_lines
-from tokenfocus_ray.storage import Store, public
+from tokenfocus_ray.scoring.originals import Originals
+from tokenfocus_ray.storage import public
 from tokenfocus_ray.version import __version__
 
 SELECT = OutputKind("select", "no selection", f"{JOB}/select.json")
 KEPT, DROPPED, NPY, SUMMARY = "kept", "dropped", "subset.npy", "selection.json"
-
-
-@dataclass(frozen=True, slots=True)
-class SelectSummary:
-    """What a selection did.
-
-    Attributes:
-        out: The output folder; None where nothing was to be written.
-        rows: Rows of the score table: those kept and those dropped.
-        kept: Rows that were kept.
-        dropped: Reason -> rows that were dropped, most frequent first.
-        uids: Uids in the ``.npy`` file; None where there is none.
-        seconds: Wall time of this launch.
-        notes: What is worth saying.
-    """
-
-    out: str | None
-    rows: int
-    kept: int
-    dropped: Mapping[str, int]
-    uids: int | None
-    seconds: float
-    notes: tuple[str, ...] = ()
-
-    def line(self) -> str:
-        """The final line, which a script can read."""
-        more = "" if self.uids is None else f"uids={self.uids} "
-        out = "" if self.out is None else f" out={self.out}"
-        return (
-            f"rows={self.rows} kept={self.kept} dropped={sum(self.dropped.values())} {more}"
-            f"seconds={self.seconds:.1f}{out}"
-        )
+#: What was selected, before images are copied.
+SELECTED = f"{JOB}/selected.json"
 
 
 def select_scores(
@@ -83,6 +57,8 @@ def select_scores(
     images: str | None = None,
     npy: bool = False,
     uid: str | None = None,
+    copy_images: bool = False,
+    shard_size: int | None = None,
     say: Say = print,
     progress: Watch | None = None,
 ) -> SelectSummary:
@@ -99,6 +75,9 @@ def select_scores(
         images: Folder that relative image paths start from; None: likewise.
         npy: Whether to write DataComp's list of the kept samples.
         uid: Column of their 128-bit uids; None: ``uid``, or else ``sample_id``.
+        copy_images: Whether to copy the kept images, on Ray.
+        shard_size: Most samples of a tar shard, to cut the kept images into shards of even size, on
+            Ray; None: there are none.
         say: Takes lines of what happens.
         progress: Is told where the job stands; None: ``say`` takes lines of it.
 
@@ -112,26 +91,37 @@ def select_scores(
     folder = None if out is None else OutputFolder.find(SELECT, out, [scores])
     scored = ScoredTable.open(scores, mapping=mapping, manifests=manifests, images=images)
     options = selection or Selection()
+    if shard_size is not None and shard_size < 1:
+        raise ConfigError(f"shard_size = {shard_size}: a shard has at least one sample")
+    if copy_images or shard_size is not None:
+        Originals.of(scored)  # before any work is done
     uids = _uid_column(scored, uid) if npy else None
-    job = _Job(scored, options, uids, progress or in_lines(say))
+    job = _Job(scored, options, uids, copy_images, shard_size, progress or in_lines(say))
     if folder is None:
         summary = job.counted()
     else:
         identity = job.identity()
-        if folder.is_begun(identity) and folder.store.exists(SUMMARY):
+        store = folder.store
+        if folder.is_begun(identity) and store.exists(SUMMARY):
             folder.sweep()
-            summary = _read(folder.store, SUMMARY)
+            summary = SelectSummary.read(store, SUMMARY)
             say(f"already finished: {summary.rows:,} rows are there, nothing is selected")
         else:
             with folder.launch(identity, say) as launch:
-                launch.clear()  # it takes little, so what was begun is begun again
-                launch.write_record()
-                with _nothing_left(launch):
-                    summary = job.written(launch)
+                if launch.resumes and store.exists(SELECTED):
+                    summary = SelectSummary.read(store, SELECTED)
+                    say("all rows are kept or dropped already; their images are gone on with")
+                else:
+                    launch.clear()  # it takes little, so what was begun is begun again
+                    launch.write_record()
+                    with _nothing_left(launch):
+                        summary = job.written(launch)
+                    store.write_json(SELECTED, asdict(summary))
+                summary = job.carried(launch, summary)
                 launch.lease.confirm()
-                folder.store.write_json(SUMMARY, job.record() | asdict(summary))
+                store.write_json(SUMMARY, job.record() | asdict(summary))
                 launch.finish()
-    for line in _in_words(summary):
+    for line in summary.in_words():
         say(line)
     return replace(summary, out=out, seconds=time.monotonic() - started)
 
@@ -144,12 +134,16 @@ class _Job:
         scored: The score table.
         options: What is kept.
         uid: Column of uids; None: no list of them is asked for.
+        copies: Whether images are copied.
+        shard_size: Most samples of a shard; None: there are none.
         watch: Is told where it stands.
     """
 
     scored: ScoredTable
     options: Selection
     uid: str | None
+    copies: bool
+    shard_size: int | None
     watch: Watch
 
     def identity(self) -> dict[str, Any]:
@@ -161,6 +155,8 @@ class _Job:
             **{f"column.{key}": v for key, v in asdict(self.scored.columns).items() if v},
             "images": None if given is None else list(given.bases),
             "uid": self.uid,
+            "copy_images": self.copies,
+            "shard_size": self.shard_size,
             "part": [PART_ROWS, PART_BYTES],
         }
 
@@ -182,11 +178,12 @@ class _Job:
         for chosen in choose(self.scored, self.options, counts, self.watch, columns):
             if self.uid is not None:
                 self._halves(chosen)
-        return _summary(counts, None)
+        return SelectSummary.of(counts, None)
 
     def written(self, launch: Launch) -> SelectSummary:
         """Decides about all rows, and writes them."""
-        paths, schema, counts = ImagePaths.of(self.scored), self.scored.rows.schema, Counts()
+        paths, counts = ImagePaths.of(self.scored), Counts()
+        schema = paths.schema(self.scored.rows.schema)
         store, lease = launch.folder.store, launch.lease
         beside = _with_reasons(schema)
         kept, dropped = PartWriter(lease, KEPT, schema), PartWriter(lease, DROPPED, beside)
@@ -195,7 +192,7 @@ class _Job:
             for chosen in choose(self.scored, self.options, counts, self.watch):
                 if not counts.notes and (note := paths.unknown(chosen.table)):
                     counts.notes.append(note)
-                table, kept_N = paths.absolute(chosen.table, chosen.start), chosen.kept_N
+                table, kept_N = paths.lead(chosen.table, chosen.start), chosen.kept_N
                 kept.add(table.filter(pa.array(kept_N)).cast(schema))
                 if uids is not None:
                     uids.add(self._halves(chosen))
@@ -205,10 +202,25 @@ class _Job:
             kept.close()
             dropped.close()
             n_uids = None if uids is None else self._write_uids(uids, launch, counts)
-        if (given := self.scored.input) is not None:  # where the images are found again
+        # where the images are found again
+        if (given := paths.recorded(self.scored)) is not None:
             for folder in (KEPT, DROPPED):
                 store.write_json(f"{folder}/{RUN_FILE}", {"input": given.model_dump()})
-        return _summary(counts, n_uids)
+        return SelectSummary.of(counts, n_uids)
+
+    def carried(self, launch: Launch, summary: SelectSummary) -> SelectSummary:
+        """Copies images and cuts shards, where they are asked for."""
+        if not self.copies and self.shard_size is None:
+            return summary
+        kept = ScoredTable.open(launch.folder.store.child(KEPT).absolute)
+        of, lease = (kept, Originals.of(kept)) if kept.n_rows else None, launch.lease
+        if self.copies:
+            done = carry(Carry("images", *of, lease, FOLDER_ROWS), self.watch) if of else NONE
+            summary = summary.with_copies(done)
+        if self.shard_size is not None:
+            done = carry(Carry("shards", *of, lease, self.shard_size), self.watch) if of else NONE
+            summary = summary.with_shards(done)
+        return summary
 
     def _halves(self, chosen: Chosen) -> Any:
         assert self.uid is not None
@@ -254,28 +266,6 @@ def _with_reasons(schema: pa.Schema) -> pa.Schema:
             schema = schema.set(i, column.with_name(name))
             taken.add(name)
     return schema.append(pa.field(REASON, pa.string())).append(pa.field(MESSAGE, pa.string()))
-
-
-def _summary(counts: Counts, uids: int | None) -> SelectSummary:
-    dropped = dict(counts.dropped.most_common())
-    return SelectSummary(None, counts.rows, counts.kept, dropped, uids, 0.0, tuple(counts.notes))
-
-
-def _read(store: Store, name: str) -> SelectSummary:
-    found = store.read_record(name)
-    notes = tuple(found["notes"])
-    return SelectSummary(
-        None, found["rows"], found["kept"], found["dropped"], found["uids"], 0.0, notes
-    )
-
-
-def _in_words(summary: SelectSummary) -> Iterator[str]:
-    yield from summary.notes
-    share = summary.kept / max(summary.rows, 1)
-    yield f"kept {summary.kept:,} of {summary.rows:,} rows ({share:.1%})"
-    if summary.dropped:
-        each = ", ".join(f"{n:,} {reason}" for reason, n in summary.dropped.items())
-        yield f"dropped {sum(summary.dropped.values()):,}: {each}"
 
 
 @contextmanager
