@@ -275,5 +275,8 @@ def _nothing_left(launch: Launch) -> Iterator[None]:
         yield
     except UserError:
         with suppress(OutputError):  # another launch has the folder now
-            launch.clear()
+            launch.lease.confirm()
+            # and not what a command keeps there, which it is still writing to
+            for name in (KEPT, DROPPED, NPY, SELECT.record):
+                launch.folder.store.delete(name)
         raise
