@@ -13,15 +13,16 @@ class Watch(threading.Thread):
     Private memory of each process, and of the object store the pages that were ever touched.
     """
 
-    def __init__(self, process: psutil.Process) -> None:
+    def __init__(self, process: psutil.Process, seconds: float = 1.0) -> None:
         super().__init__(daemon=True)
+        self._seconds = seconds
         self._process, self.ended = process, threading.Event()
         self.peak = {"driver": 0.0, "workers": 0.0, "object store": 0.0}
         self.total = 0.0
 
     def run(self) -> None:
-        """Looks once a second."""
-        while not self.ended.wait(1.0):
+        """Looks once a second, or as often as was said."""
+        while not self.ended.wait(self._seconds):
             now = dict.fromkeys(self.peak, 0.0)
             for process in [self._process, *self._process.children(recursive=True)]:
                 try:
