@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,6 +89,8 @@ def run_demo(folder: Path, samples: int, seed: int, terminal: Terminal) -> None:
         with terminal.showing("starting"):
             done = score_manifest(test, scores, configs, ensemble=ensemble, overwrite=True, **shown)
         console.print(done.line())
+        console.rule("6. What a data team takes away")
+        page = take_away(folder, train, test, scores, zero_shot, terminal)
     evaluate_and_print(scores, test, plots=str(folder / "plots"))
     metrics = measure_demo(zero_shot, scores, test)
     path = folder / "metrics.json"
@@ -96,9 +99,71 @@ def run_demo(folder: Path, samples: int, seed: int, terminal: Terminal) -> None:
     _print(console, metrics)
     console.print(
         f"scores:   {scores}\nensemble: {bundle}\nmembers:  {folder}/training/members/*/adapter "
-        f"(peft)\nplots:    {folder}/plots"
+        f"(peft)\nplots:    {folder}/plots\nmetrics:  {path}\noutcomes: {folder}/outcomes"
     )
-    terminal.last(f"metrics:  {path}")
+    terminal.last(f"report:   {page}")
+
+
+def take_away(
+    folder: Path, train: str, test: str, scores: str, base: str, terminal: Terminal
+) -> str:
+    """Everything that is made of scores, and of prompts before them, in ``FOLDER/outcomes``.
+
+    Args:
+        folder: Of the demo.
+        train: Manifest of the larger split.
+        test: Manifest of what was scored.
+        scores: The ensemble's.
+        base: The base models', to compare with.
+        terminal: Where the progress is shown.
+
+    Returns:
+        The report's path.
+    """
+    from tokenfocus_ray import (
+        ScoringConfig,
+        Selection,
+        export_pairs,
+        import_manifest,
+        make_elements,
+        plan_scoring,
+        select_scores,
+        write_report,
+        write_submission,
+    )
+    from tokenfocus_ray.demo import BACKBONES
+
+    out, listed = folder / "outcomes", str(folder / "benchmark" / "test_list.json")
+    shutil.rmtree(out, ignore_errors=True)  # of an earlier demo, whose scores were others
+    images = str(folder / "benchmark" / "images")
+    page = str(out / "report.html")
+    shown: dict[str, Any] = {"say": terminal.say, "progress": terminal.watch}
+    steps: dict[str, Callable[[], Any]] = {
+        "import": lambda: import_manifest(
+            "evalmuse", listed, str(out / "imported"), images=images, **shown
+        ),
+        "elements": lambda: make_elements(
+            str(out / "imported"), str(out / "elements"), replace=True, **shown
+        ),
+        "plan": lambda: plan_scoring(
+            train, ScoringConfig(backbone=BACKBONES[0]), gpu="L4", say=terminal.say
+        ),
+        "select": lambda: select_scores(
+            scores, str(out / "selected"), Selection(best_of=1, top=0.5), **shown
+        ),
+        "pairs": lambda: export_pairs(
+            scores, str(out / "pairs"), format="diffusion-dpo", min_confidence=0.8, **shown
+        ),
+        "submission": lambda: write_submission(
+            scores, str(out / "submission.zip"), test_list=listed, say=terminal.say
+        ),
+        "report": lambda: write_report(scores, page, labels=test, against=base, **shown),
+    }
+    for name, step in steps.items():
+        with terminal.showing(name):
+            done = step()
+        print(f"{name}: {done.line()}")
+    return page
 
 
 def _print(console: Console, metrics: dict[str, Any]) -> None:

@@ -125,7 +125,7 @@ class ScoringPlan:
         if self.gpu is not None:
             words += [f"gpu={self.gpu.name}", f"fits={'yes' if self.fits else 'no'}"]
             needed = [b.memory.needed for b in self.backbones if b.memory]
-            words += [f"memory_gib={max(needed, default=0.0):.1f}"]
+            words += [f"memory_gib={max(needed, default=0.0):.3g}"]
         if (hours := self.gpu_hours) is not None:
             words += [f"gpu_hours={_range(hours)}"]
             words += [f"wall_hours={_range((hours[0] / self.gpus, hours[1] / self.gpus))}"]

@@ -38,6 +38,15 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         yield
         done.append("end of the session")
 
+    def outcome(name: str) -> Any:
+        def made(*_: Any, **__: Any) -> Any:
+            done.append(name)
+            return SimpleNamespace(line=lambda: f"{name} is made")
+
+        return made
+
+    for name in OUTCOMES:
+        monkeypatch.setattr(tokenfocus_ray, name, outcome(name))
     bundle = SimpleNamespace(scoring_configs=dict)
     for name, value in {
         "score_manifest": score_manifest, "train_members": train_members, "ray_session": session,
@@ -51,8 +60,13 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
+OUTCOMES = (
+    "import_manifest", "make_elements", "plan_scoring", "select_scores", "export_pairs",
+    "write_submission", "write_report",
+)  # fmt: skip
 ORDER = [
-    "session", "score zero-shot", "train training", "stack", "score ensemble", "end of the session",
+    "session", "score zero-shot", "train training", "stack", "score ensemble", *OUTCOMES,
+    "end of the session",
 ]  # fmt: skip
 
 
@@ -63,7 +77,8 @@ def test_steps(steps: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[st
     lines = capfd.readouterr().out.splitlines()
     assert lines.count("said on the way") == 2
     assert "a table" in lines
-    assert lines[-1] == f"metrics:  {out}/metrics.json"
+    assert "report: write_report is made" in lines
+    assert lines[-1] == f"report:   {out}/outcomes/report.html"
     assert json.loads((out / "metrics.json").read_text()) == {"figure": 1}
 
 
@@ -71,4 +86,4 @@ def test_quietly(steps: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[
     out = tmp_path / "demo"
     demo.demo(str(out), samples=24, quiet=True)
     assert steps == ORDER
-    assert capfd.readouterr() == (f"metrics:  {out}/metrics.json\n", "")
+    assert capfd.readouterr() == (f"report:   {out}/outcomes/report.html\n", "")

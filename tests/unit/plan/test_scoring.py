@@ -115,7 +115,7 @@ def test_nothing_can_be_scored(tmp_path: Path) -> None:
     assert plan.notes == (
         "tiny-qwen2_5_vl: no row of the sample can be scored, so nothing is planned",
     )
-    assert plan.line() == "rows=1 tokens=0 flops=0 gpu=L4 fits=yes memory_gib=0.0"
+    assert plan.line() == "rows=1 tokens=0 flops=0 gpu=L4 fits=yes memory_gib=0"
 
 
 def measured(seconds: float, device: str = "cpu", memory: int = 0) -> Measured:
