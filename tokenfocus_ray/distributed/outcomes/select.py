@@ -188,10 +188,12 @@ class _Job:
         beside = _with_reasons(schema)
         kept, dropped = PartWriter(lease, KEPT, schema), PartWriter(lease, DROPPED, beside)
         with ExitStack() as stack:
+            told = False
             uids = None if self.uid is None else stack.enter_context(subset(self.scored.n_rows))
             for chosen in choose(self.scored, self.options, counts, self.watch):
-                if not counts.notes and (note := paths.unknown(chosen.table)):
+                if not told and (note := paths.unknown(chosen.table)):
                     counts.notes.append(note)
+                    told = True
                 table, kept_N = paths.lead(chosen.table, chosen.start), chosen.kept_N
                 kept.add(table.filter(pa.array(kept_N)).cast(schema))
                 if uids is not None:

@@ -114,6 +114,10 @@ def test_paths_from_an_unknown_folder_stay_and_are_told(tmp_path: Path) -> None:
         "they stay as they are; name it with --images",
         "kept 1 of 1 rows (100.0%)",
     ]
+    lines.clear()
+    options = Selection(balance="generator")
+    select_scores(str(tmp_path / "s"), str(tmp_path / "c"), options, say=lines.append)
+    assert [line.partition(" ")[0] for line in lines] == ["balance", "image", "kept"]
     select(str(tmp_path / "s"), str(tmp_path / "b"), images=str(tmp_path))
     kept = pq.read_table(tmp_path / "b" / "kept")
     assert kept["image_uri"].to_pylist() == [f"{tmp_path}/images/0.png"]
