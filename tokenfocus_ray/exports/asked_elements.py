@@ -218,7 +218,7 @@ class AskedElements:
         ):
             score = f"scores {asked.scores_E[e]:.6g}"
             why = "and what it depends on is absent" if asked.own_E[e] else self._below()
-            more = f"; so do {n - 1} more" if n > 1 else ""
+            more = f"; {n - 1} more likewise" if n > 1 else ""
             label = f"{text!r} ({kind})" if kind else repr(text)
             found[int(asked.rows_S[s])] = f"element {label} {score}, {why}{more}"
         return found

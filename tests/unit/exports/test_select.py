@@ -118,7 +118,7 @@ def with_elements(folder: Path, **more: Any) -> ScoredTable:
 def test_all_elements_present(tmp_path: Path) -> None:
     assert decided(with_elements(tmp_path), elements_present=True) == {
         1: "elements_present: element 'a dog' (animal) scores 0.2, below 0.5",
-        2: "elements_present: element 'two cats' (count) scores 0.1, below 0.5; so do 1 more",
+        2: "elements_present: element 'two cats' (count) scores 0.1, below 0.5; 1 more likewise",
         3: "elements_present: the row has no elements, so nothing says that they are present",
     }
 
