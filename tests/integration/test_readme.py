@@ -44,7 +44,8 @@ def test_commands(tmp_path: Path) -> None:
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     commands = [line.split() for line in lines if line.startswith(".venv/bin/tokenfocus")]
     assert [c[1] for c in commands] == [
-        "data", "score", "evaluate", "train", "train", "stack", "score", "evaluate"
+        "data", "score", "evaluate", "train", "train", "stack", "score", "evaluate", "select",
+        "pairs", "report",
     ]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     (tmp_path / "jobs").symlink_to(ROOT / "jobs")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tokenfocus_ray.datasets.manifest import Columns
 from tokenfocus_ray.datasets.role_types import is_text, item_type, plain_type
@@ -128,6 +129,8 @@ def with_results(
 ) -> pa.Table:
     """Rows with their elements, status and reason; given elements stay as they are.
 
+    What says something of elements that are replaced (:func:`of_elements`) becomes null.
+
     Args:
         table: Rows of the source.
         columns: Which column is what.
@@ -154,7 +157,17 @@ def with_results(
         STATUS: pa.array(statuses, pa.string()),
         REASON: pa.array(reasons, pa.string()),
     }
+    if name in table.column_names:
+        kept: Any = pc.or_(pa.array(given, pa.bool_()), table[name].is_null())
+        for other in of_elements(schema, columns):  # it would be taken for the new ones'
+            column: Any = table[other]
+            new[other] = pc.if_else(kept, column, pa.scalar(None, column.type))
     return pa.table([new[n] if n in new else table[n] for n in schema.names], schema=schema)
+
+
+def of_elements(schema: pa.Schema, columns: Columns) -> list[str]:
+    """Columns that say something of each element, such as ``element_labels``, by their names."""
+    return [n for n in schema.names if n.startswith("element_") and n != columns.elements]
 
 
 def _known(table: pa.Table, name: str) -> list[Any]:

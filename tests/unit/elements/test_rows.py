@@ -119,3 +119,22 @@ def test_given_elements_that_are_no_text_stay_as_they_are() -> None:
     assert found[STATUS].to_pylist() == ["given", "made"]
     kept: Any = found["elements"].combine_chunks().view(pa.binary())
     assert kept[0].as_py() == b'["caf\xe9"]'
+
+
+def test_what_is_said_of_replaced_elements_goes_with_them() -> None:
+    """Labels and parents of the elements of before would be taken for those of the new ones."""
+    table = pa.table(
+        {
+            "prompt": ["a red cat", "a dog", "a pig"],
+            "elements": [["cat", "red cat"], ["dog"], None],
+            "element_parents": [[[], [0]], [[]], None],
+            "element_labels": ["[1, 0]", "[1]", "none yet"],
+        }
+    )
+    found = written(table, [MADE, Decomposed((), "given"), MADE])
+    assert found["elements"].to_pylist() == [
+        ["cat (animal)", "red cat (color)"], ["dog"], ["cat (animal)", "red cat (color)"]
+    ]  # fmt: skip
+    assert found["element_parents"].to_pylist() == [None, [[]], None]
+    assert found["element_labels"].to_pylist() == [None, "[1]", "none yet"]
+    assert found.schema.field("element_parents").type == table.schema.field("element_parents").type
