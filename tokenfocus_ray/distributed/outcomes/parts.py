@@ -59,3 +59,4 @@ class PartWriter:
         self._lease.out.write_bytes(name, self._sink.getvalue())
         self._parts += 1
         self._rows, self._writer, self._sink = 0, None, pa.BufferOutputStream()
+        pa.default_memory_pool().release_unused()  # else it grows with the number of parts
