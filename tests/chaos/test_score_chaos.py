@@ -83,10 +83,10 @@ def commits(out: Path) -> list[Path]:
     return sorted((out / COMMITS).glob("*.parquet"))
 
 
-def arguments(undisturbed: Undisturbed, folder: Path) -> list[str]:
+def arguments(undisturbed: Undisturbed, folder: Path, commit_rows: int = COMMIT_ROWS) -> list[str]:
     (folder / "score.yaml").write_text(
         f"backbone: {CONFIG.backbone}\nmax_visual_tokens: {CONFIG.max_visual_tokens}\n"
-        f"job: {{commit_rows: {COMMIT_ROWS}}}\n"
+        f"job: {{commit_rows: {commit_rows}}}\n"
     )
     return ["score", str(undisturbed.manifest), "--out", "out", "--config", "score.yaml"]
 
@@ -190,7 +190,7 @@ def test_a_store_that_fails_every_seventh_request(
         monkeypatch.context() as patch,
     ):
         patch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
-        command = ["score", manifest, *arguments(undisturbed, tmp_path)[2:]]
+        command = ["score", manifest, *arguments(undisturbed, tmp_path, commit_rows=8)[2:]]
         command[command.index("out")] = out
         with driver(command, tmp_path) as process:
             assert process.wait(timeout=600) == 0, (tmp_path / "output.txt").read_text()[-3000:]

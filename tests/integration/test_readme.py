@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from PIL import Image
 
 from tokenfocus_ray import ScoreRow
@@ -47,14 +48,16 @@ def test_commands(tmp_path: Path) -> None:
         "data", "score", "evaluate", "train", "train", "stack", "score", "evaluate", "select",
         "pairs", "report",
     ]  # fmt: skip
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    # on the session that is there: starting one is what tests/integration/test_terminal.py does
+    address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    environment = os.environ | address | {"PYTHONPATH": str(ROOT)}
     (tmp_path / "jobs").symlink_to(ROOT / "jobs")
     outputs = []
     for _, *arguments in commands:
         done = subprocess.run(
             [sys.executable, "-m", "tokenfocus_ray.cli.app", *arguments],
             cwd=tmp_path,
-            env=environment | {"PYTHONPATH": str(ROOT)},
+            env=environment,
             capture_output=True,
             text=True,
             timeout=600,

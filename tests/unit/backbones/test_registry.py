@@ -171,6 +171,7 @@ def test_only_drivers_resolve_a_name() -> None:
         path.relative_to(package).as_posix(): path.read_text() for path in package.rglob("*.py")
     }
     assert {name for name, text in files.items() if "registry.resolve(" in text} == {
+        "distributed/elements/methods.py",
         "distributed/preflight.py",
         "distributed/train/checks.py",
         "plan/scoring.py",  # in one process

@@ -85,10 +85,10 @@ def claim(question: str, answer: str, known: Collection[str] = (), prompt: str =
 
 
 def things(questions: Iterable[str]) -> list[str]:
-    """Things that questions say to be there, which are subjects of others.
+    """Things that questions say to be there, and their singulars, which are subjects of others.
 
     >>> things(["Is there a rubix cube?", "How many cats are in the image?", "Is it red?"])
-    ['rubix cube', 'cats']
+    ['rubix cube', 'cats', 'cat']
     """
     found = dict[str, None]()
     for question in questions:
