@@ -1,8 +1,12 @@
-"""Memory of a process and all that it started."""
+"""Seconds and memory of a process and all that it started."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+import time
 
 import psutil
 
@@ -40,3 +44,28 @@ class Watch(threading.Thread):
     def shown(self) -> str:
         """The peaks in words."""
         return ", ".join(f"{where} {value:.0f}" for where, value in self.peak.items())
+
+
+def measured(file: str, *job: str, seconds: float = 1.0) -> tuple[float, Watch]:
+    """Runs a benchmark's own job in a process of its own.
+
+    Args:
+        file: Of the benchmark, which takes ``--job``.
+        job: Its arguments.
+        seconds: Between two looks at the memory.
+
+    Returns:
+        Seconds that it took, and its memory.
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    command = [sys.executable, file, "--job", *job]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    watch = Watch(psutil.Process(process.pid), seconds)
+    watch.start()
+    code = process.wait()
+    taken = time.perf_counter() - started
+    watch.ended.set()
+    watch.join()
+    assert code == 0
+    return taken, watch

@@ -21,18 +21,15 @@ import os
 import platform
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from _memory import Watch
+from _memory import measured
 
 from tokenfocus_ray.config import StackConfig
 from tokenfocus_ray.distributed.merge import BATCH_ROWS, PART_ROWS, merge_scores
@@ -144,21 +141,6 @@ def bare_loop(scores: str, bundle: str, out: Path) -> float:
     return time.perf_counter() - started
 
 
-def job(scores: str, bundle: str, out: Path) -> tuple[float, Watch]:
-    """Seconds and memory of the job in a process of its own."""
-    command = [sys.executable, __file__, "--job", scores, bundle, str(out)]
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
-    watch = Watch(psutil.Process(process.pid))
-    watch.start()
-    code = process.wait()
-    seconds = time.perf_counter() - started
-    watch.ended.set()
-    assert code == 0
-    return seconds, watch
-
-
 def main() -> None:
     """Runs the parts and prints their figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -179,7 +161,7 @@ def main() -> None:
         loops, jobs, memory = [], [], []
         for r in range(ROUNDS):
             loops.append(few / bare_loop(small, bundle, folder / f"loop-{r}.parquet"))
-            seconds, watch = job(small, bundle, folder / f"small-{r}")
+            seconds, watch = measured(__file__, small, bundle, str(folder / f"small-{r}"))
             jobs.append(few / seconds)
             memory.append(watch.total)
             print(
@@ -198,7 +180,7 @@ def main() -> None:
             "peak_mib_tenth": max(memory),
         }
         large = write_scores(folder / "large", many)
-        seconds, watch = job(large, bundle, folder / "out")
+        seconds, watch = measured(__file__, large, bundle, str(folder / "out"))
         size = sum(p.stat().st_size for p in (folder / "large").iterdir()) / 2**20
         print(
             f"{many:,} rows ({size:,.0f} MiB): {seconds:.0f} s, {many / seconds:,.0f} rows/s; MiB "

@@ -25,20 +25,16 @@ import os
 import platform
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from _memory import Watch
+from _memory import measured
 from PIL import Image
 
 from tokenfocus_ray.schema import ELEMENT_TYPE, SCORE_SCHEMA
@@ -157,22 +153,6 @@ def pandas_pairs(scores: str, out: Path) -> None:
 PEERS: dict[str, Callable[[str, Path], None]] = {"select": pandas_select, "pairs": pandas_pairs}
 
 
-def measured(*job: str) -> tuple[float, Watch]:
-    """Seconds and memory of a job in a process of its own."""
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    command = [sys.executable, __file__, "--job", *job]
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
-    watch = Watch(psutil.Process(process.pid), seconds=0.2)
-    watch.start()
-    code = process.wait()
-    seconds = time.perf_counter() - started
-    watch.ended.set()
-    watch.join()
-    assert code == 0
-    return seconds, watch
-
-
 def main() -> None:
     """Runs the parts and prints their figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -195,12 +175,16 @@ def main() -> None:
             peer: list[float] = []
             memory: list[float] = []
             for r in range(ROUNDS):
-                seconds, watch = measured("ours", what, small, str(folder / f"{what}-{r}"))
+                seconds, watch = measured(
+                    __file__, "ours", what, small, str(folder / f"{what}-{r}"), seconds=0.2
+                )
                 own.append(seconds)
                 memory.append(watch.total)
                 line = f"{what}, {few:,} rows: {seconds:.1f} s, MiB at most: {watch.shown()}"
                 if what in PEERS:
-                    theirs, watch = measured("peer", what, small, str(folder / f"{what}-peer-{r}"))
+                    theirs, watch = measured(
+                        __file__, "peer", what, small, str(folder / f"{what}-peer-{r}"), seconds=0.2
+                    )
                     peer.append(theirs)
                     line += f"; pandas {theirs:.1f} s, {watch.total:,.0f} MiB"
                     figures[f"{what}_pandas_rss_tenth_mib"] = watch.total
@@ -210,7 +194,9 @@ def main() -> None:
                 figures[f"{what}_times_as_fast_as_pandas_tenth"] = statistics.median(ratios)
                 figures[f"{what}_times_as_fast_low"] = min(ratios)
                 figures[f"{what}_times_as_fast_high"] = max(ratios)
-            seconds, watch = measured("ours", what, large, str(folder / f"{what}-large"))
+            seconds, watch = measured(
+                __file__, "ours", what, large, str(folder / f"{what}-large"), seconds=0.2
+            )
             print(f"{what}, {many:,} rows: {seconds:.1f} s, MiB at most: {watch.shown()}")
             peaks[few].append(max(memory))
             peaks[many].append(watch.total)

@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from tokenfocus_ray.cli.options import Quiet, Verbose, pairs
+from tokenfocus_ray.cli.options import (
+    ManifestEncoding,
+    ManifestRoles,
+    NoQuotes,
+    Quiet,
+    Verbose,
+    pairs,
+)
 from tokenfocus_ray.cli.terminal import Terminal
 
 
@@ -17,17 +24,9 @@ def elements(
     ],
     out: Annotated[str, typer.Option(help="Folder for the new manifest; launch again to go on.")],
     method: Annotated[str, typer.Option("--with", help="rules, backbone or endpoint.")] = "rules",
-    map_: Annotated[
-        list[str] | None,
-        typer.Option("--map", help="ROLE=COLUMN, as for `tokenfocus score`."),
-    ] = None,
-    encoding: Annotated[
-        str | None,
-        typer.Option(help="Of captions and text manifests, such as latin-1.", show_default="utf-8"),
-    ] = None,
-    no_quotes: Annotated[
-        bool, typer.Option("--no-quotes", help="Quotes in .csv and .tsv are part of the text.")
-    ] = False,
+    map_: ManifestRoles = None,
+    encoding: ManifestEncoding = None,
+    no_quotes: NoQuotes = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Make new elements for rows that bring some, too.")
     ] = False,

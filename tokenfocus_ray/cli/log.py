@@ -108,7 +108,10 @@ class LogFile:
             return None
         for stream in (self._stdout, sys.stderr):
             stream.flush()
-        lines = Path(self._path).read_text(errors="replace").splitlines()
+        try:
+            lines = Path(self._path).read_text(errors="replace").splitlines()
+        except OSError:  # somebody deleted it, or its disk is gone
+            return None
         if all(HARMLESS.search(line) or not line.strip() for line in lines):
             return None
         return self._path if self._at is None else self._at.uri
@@ -140,7 +143,10 @@ class LogFile:
         """Leaves the file where it belongs; one that nobody needs goes."""
         from tokenfocus_ray.errors import OutputError
 
-        data = Path(self._path).read_bytes()
+        try:
+            data = Path(self._path).read_bytes()
+        except OSError:
+            return None
         is_there = self._at is not None and self._at.is_local
         if self._at is not None and not self._at.is_local and data:
             try:

@@ -34,6 +34,54 @@ Encoding = Annotated[
 ]
 Report = Annotated[str | None, typer.Option(help="Also write the report to this file.")]
 
+# of manifests, and of what scores them
+Backbone = Annotated[
+    str | None, typer.Option(help="tiny-qwen2_5_vl, tiny-internvl, a folder, or a hub id.")
+]
+Adapters = Annotated[
+    list[str] | None, typer.Option(help="NAME=FOLDER of a peft adapter: one member. Repeat.")
+]
+ManifestImages = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder that relative image paths start from.", show_default="the manifest's"
+    ),
+]
+ManifestRoles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        help="ROLE=COLUMN. Roles: prompt, image, image_uri, elements, prompt_type, sample_id.",
+    ),
+]
+ManifestEncoding = Annotated[
+    str | None,
+    typer.Option(help="Of captions and text manifests, such as latin-1.", show_default="utf-8"),
+]
+NoQuotes = Annotated[
+    bool, typer.Option("--no-quotes", help="Quotes in .csv and .tsv are part of the text.")
+]
+ScoringFile = Annotated[
+    str | None, typer.Option(help="YAML of ScoringConfig, and of JobConfig under 'job'.")
+]
+MaxVisualTokens = Annotated[
+    int | None,
+    typer.Option(help="Most image tokens an image.", show_default="the backbone's own limit"),
+]
+
+# of score tables
+Scored = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What was scored, where it has moved since; may be repeated.",
+        show_default="as recorded",
+    ),
+]
+ScoredImages = Annotated[
+    str | None,
+    typer.Option(help="Folder that relative image paths start from.", show_default="as recorded"),
+]
+
 
 class Command(TyperCommand):
     """A command whose paths may begin with ``~``, also where no shell expands it (``--out=~/x``).

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tokenfocus_ray.cli.options import Quiet, Verbose
+from tokenfocus_ray.cli.options import Quiet, Scored, ScoredImages, Verbose
 from tokenfocus_ray.cli.options import pairs as named
 from tokenfocus_ray.cli.terminal import Terminal
 
@@ -56,16 +56,8 @@ def pairs(
         list[str] | None,
         typer.Option(help="ROLE=COLUMN of the scores: prompt, image_uri, generator, seed."),
     ] = None,
-    manifest: Annotated[
-        list[str] | None,
-        typer.Option(help="What was scored, where it has moved since.", show_default="as recorded"),
-    ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder that relative image paths start from.", show_default="as recorded"
-        ),
-    ] = None,
+    manifest: Scored = None,
+    images: ScoredImages = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokenfocus_ray.cli.options import Quiet, Report, pairs
+from tokenfocus_ray.cli.options import (
+    Adapters,
+    Backbone,
+    ManifestEncoding,
+    ManifestImages,
+    ManifestRoles,
+    MaxVisualTokens,
+    NoQuotes,
+    Quiet,
+    Report,
+    ScoringFile,
+    pairs,
+)
 from tokenfocus_ray.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -19,9 +31,7 @@ _UNITS = ((1e18, "exa"), (1e15, "peta"), (1e12, "tera"), (1e9, "giga"), (1e6, "m
 
 def plan(
     manifest: Annotated[list[str], typer.Argument(help="As of `tokenfocus score`.")],
-    backbone: Annotated[
-        str | None, typer.Option(help="tiny-qwen2_5_vl, tiny-internvl, a folder, or a hub id.")
-    ] = None,
+    backbone: Backbone = None,
     gpu: Annotated[
         str | None,
         typer.Option(help="H100, A100, L4, ... or NAME=TFLOPS:GIB, dense 16-bit peak and memory."),
@@ -42,33 +52,13 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="Score some rows on this machine, and calibrate.")
     ] = False,
-    adapter: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER of a peft adapter: one member. Repeat.")
-    ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder that relative image paths start from.", show_default="the manifest's"
-        ),
-    ] = None,
-    map_: Annotated[
-        list[str] | None,
-        typer.Option("--map", help="ROLE=COLUMN, as of `tokenfocus score`."),
-    ] = None,
-    encoding: Annotated[
-        str | None,
-        typer.Option(help="Of captions and text manifests, such as latin-1.", show_default="utf-8"),
-    ] = None,
-    no_quotes: Annotated[
-        bool, typer.Option("--no-quotes", help="Quotes in .csv and .tsv are part of the text.")
-    ] = False,
-    config: Annotated[
-        str | None, typer.Option(help="YAML of ScoringConfig, and of JobConfig under 'job'.")
-    ] = None,
-    max_visual_tokens: Annotated[
-        int | None,
-        typer.Option(help="Most image tokens an image.", show_default="the backbone's own limit"),
-    ] = None,
+    adapter: Adapters = None,
+    images: ManifestImages = None,
+    map_: ManifestRoles = None,
+    encoding: ManifestEncoding = None,
+    no_quotes: NoQuotes = False,
+    config: ScoringFile = None,
+    max_visual_tokens: MaxVisualTokens = None,
     ensemble: Annotated[
         str | None, typer.Option(help="Folder of `tokenfocus stack`, whose members would score.")
     ] = None,

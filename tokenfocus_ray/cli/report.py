@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tokenfocus_ray.cli.options import Quiet, Verbose, pairs
+from tokenfocus_ray.cli.options import Quiet, Scored, ScoredImages, Verbose, pairs
 from tokenfocus_ray.cli.terminal import Terminal
 
 
@@ -22,16 +22,8 @@ def report(
     against: Annotated[
         str | None, typer.Option(help="Other scores to compare with, by sample id.")
     ] = None,
-    manifest: Annotated[
-        list[str] | None,
-        typer.Option(help="What was scored, for its images.", show_default="as the job noted it"),
-    ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder that relative image paths start from.", show_default="as the job noted it"
-        ),
-    ] = None,
+    manifest: Scored = None,
+    images: ScoredImages = None,
     map_: Annotated[
         list[str] | None,
         typer.Option(

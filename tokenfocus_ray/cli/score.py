@@ -6,7 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from tokenfocus_ray.cli.options import Quiet, Verbose, pairs
+from tokenfocus_ray.cli.options import (
+    Adapters,
+    Backbone,
+    ManifestEncoding,
+    ManifestImages,
+    ManifestRoles,
+    MaxVisualTokens,
+    NoQuotes,
+    Quiet,
+    ScoringFile,
+    Verbose,
+    pairs,
+)
 from tokenfocus_ray.cli.terminal import Terminal
 
 
@@ -21,43 +33,17 @@ def score(
     out: Annotated[
         str, typer.Option(help="Folder for the scores, local or s3://; launch again to go on.")
     ],
-    backbone: Annotated[
-        str | None,
-        typer.Option(help="tiny-qwen2_5_vl, tiny-internvl, a folder, or a hub id."),
-    ] = None,
-    adapter: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER of a peft adapter: one member. Repeat.")
-    ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder that relative image paths start from.", show_default="the manifest's"
-        ),
-    ] = None,
+    backbone: Backbone = None,
+    adapter: Adapters = None,
+    images: ManifestImages = None,
     images_only: Annotated[
         bool, typer.Option("--images-only", help="Refuse image paths that lead out of --images.")
     ] = False,
-    map_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            help="ROLE=COLUMN. Roles: prompt, image, image_uri, elements, prompt_type, sample_id.",
-        ),
-    ] = None,
-    encoding: Annotated[
-        str | None,
-        typer.Option(help="Of captions and text manifests, such as latin-1.", show_default="utf-8"),
-    ] = None,
-    no_quotes: Annotated[
-        bool, typer.Option("--no-quotes", help="Quotes in .csv and .tsv are part of the text.")
-    ] = False,
-    config: Annotated[
-        str | None, typer.Option(help="YAML of ScoringConfig, and of JobConfig under 'job'.")
-    ] = None,
-    max_visual_tokens: Annotated[
-        int | None,
-        typer.Option(help="Most image tokens an image.", show_default="the backbone's own limit"),
-    ] = None,
+    map_: ManifestRoles = None,
+    encoding: ManifestEncoding = None,
+    no_quotes: NoQuotes = False,
+    config: ScoringFile = None,
+    max_visual_tokens: MaxVisualTokens = None,
     ensemble: Annotated[
         str | None,
         typer.Option(help="Folder of `tokenfocus stack`: scores with its members, merged."),

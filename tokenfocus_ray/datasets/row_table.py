@@ -93,8 +93,8 @@ class RowTable:
         if left:
             raise ManifestError(
                 f"{self.where}: {stop - start - left:,} rows from row {start:,} on, where "
-                f"{stop - start:,} were when the merge began; leave the table as it is while it is "
-                f"merged, and choose another --out for what it holds now"
+                f"{stop - start:,} were when reading began; leave the table as it is while it is "
+                f"read, and choose another --out for what it holds now"
             )
         if waiting.num_rows:
             yield waiting.replace_schema_metadata(metadata)

@@ -128,7 +128,8 @@ def files_of(
     try:
         info = store.filesystem.get_file_info(store.root)
         if info.type == fs.FileType.NotFound:
-            raise ManifestError(f"manifest {public(uri)!r} does not exist")
+            what = "manifest" if mapping is not None else "table of scores"
+            raise ManifestError(f"{what} {public(uri)!r} does not exist")
         if info.type == fs.FileType.Directory:
             return _files_below(store, images, mapping, keep, text, say)
     except OSError as error:

@@ -162,6 +162,21 @@ def test_a_folder_that_takes_no_file(temporary: Path, tmp_path: Path) -> None:
     assert note == f"what Ray and libraries wrote: {next(temporary.iterdir())}"
 
 
+def test_a_file_that_somebody_deleted_hides_no_error(temporary: Path, tmp_path: Path) -> None:
+    error = JobError("what befell it")
+
+    def fail() -> None:
+        with Terminal(str(tmp_path / "out")):
+            os.write(2, b"help\n")
+            for path in temporary.iterdir():
+                path.unlink()
+            raise error
+
+    with pytest.raises(JobError) as caught:
+        fail()
+    assert caught.value is error
+
+
 def test_a_folder_in_a_store_gets_the_file_at_the_end(
     temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,6 @@ def test_a_table_that_shrinks_while_it_is_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         list(table.read(2, 10, 3))
     assert str(caught.value) == (
-        f"{tmp_path}/t: 5 rows from row 2 on, where 8 were when the merge began; leave the table "
-        f"as it is while it is merged, and choose another --out for what it holds now"
+        f"{tmp_path}/t: 5 rows from row 2 on, where 8 were when reading began; leave the table "
+        f"as it is while it is read, and choose another --out for what it holds now"
     )
