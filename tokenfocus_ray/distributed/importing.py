@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import ray
 
 from tokenfocus_ray.datasets.importers.base import Index, Plan, Request
 from tokenfocus_ray.datasets.importers.registry import format_of
 from tokenfocus_ray.datasets.names import IMPORT_BEGUN, IMPORT_DONE, counted
 from tokenfocus_ray.datasets.units import Unit
+from tokenfocus_ray.distributed.blocks import made_of
 from tokenfocus_ray.distributed.import_groups import (
     GROUPS,
     Counts,
@@ -39,8 +39,7 @@ from tokenfocus_ray.distributed.import_groups import (
 )
 from tokenfocus_ray.distributed.layout import INPUT
 from tokenfocus_ray.distributed.output import Launch, OutputFolder, OutputKind
-from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
-from tokenfocus_ray.distributed.session import ray_session, streamed
+from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.errors import ManifestError, OutputError
 from tokenfocus_ray.progress import Pace, Watch
 from tokenfocus_ray.say import Say, in_lines
@@ -213,8 +212,7 @@ def _n_rows(groups: Sequence[Sequence[Unit]]) -> int | None:
 def _looked_at(index: Index, groups: Sequence[Sequence[Unit]], say: Say) -> dict[int, bytes]:
     """What each unit is given, after all have been looked at."""
     blocks: list[Any] = [to_block(number, group) for number, group in enumerate(groups)]
-    dataset = _mapped(blocks, ScanUnits(index))
-    with unwrapped_errors(), streamed(dataset) as batches:
+    with made_of(blocks, ScanUnits(index)) as batches:
         scanned = pa.concat_tables([table for table in batches if table.num_columns])
     given, lines = index.settle(scanned)
     for line in lines:
@@ -224,8 +222,7 @@ def _looked_at(index: Index, groups: Sequence[Sequence[Unit]], say: Say) -> dict
 
 def _run(write: WriteGroups, blocks: list[Any], counts: Counts, tell: Any) -> None:
     pace, there = Pace(), counts.rows
-    dataset = _mapped(blocks, write)
-    with unwrapped_errors(), streamed(dataset) as batches:
+    with made_of(blocks, write) as batches:
         tell(pace, there)
         for batch in batches:
             texts: list[Any] = batch["counts"].to_pylist()
@@ -234,13 +231,3 @@ def _run(write: WriteGroups, blocks: list[Any], counts: Counts, tell: Any) -> No
                 counts.add(own)
                 pace.count({"rows": own.rows})
             tell(pace, there)
-
-
-def _mapped(blocks: list[Any], task: Any) -> ray.data.Dataset:
-    """One task a block."""
-    dataset = ray.data.from_arrow(blocks).map_batches(
-        task, batch_size=1, batch_format="pyarrow", num_cpus=1
-    )
-    dataset.context.enable_progress_bars = False
-    keep_exceptions(dataset)
-    return dataset

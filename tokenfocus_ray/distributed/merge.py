@@ -22,15 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
-import ray
 
 from tokenfocus_ray.datasets.recorded import RUN_FILE, RecordedInput
 from tokenfocus_ray.datasets.row_table import RowTable, check_equal_rows
+from tokenfocus_ray.distributed.blocks import made_of
 from tokenfocus_ray.distributed.layout import INPUT, JOB, part_name
 from tokenfocus_ray.distributed.lease import Lease
 from tokenfocus_ray.distributed.output import OutputFolder, OutputKind
-from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
-from tokenfocus_ray.distributed.session import ray_session, streamed
+from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.ensemble.apply import merge
 from tokenfocus_ray.ensemble.bundle import Ensemble
 from tokenfocus_ray.errors import OutputError
@@ -193,14 +192,9 @@ def _missing(store: Store, parts: Sequence[int]) -> list[int]:
 
 def _run(make: Any, todo: Sequence[int], n_rows: int, watch: Watch) -> None:
     blocks: list[Any] = [pa.table({"part": [part]}) for part in todo]
-    dataset = ray.data.from_arrow(blocks).map_batches(
-        make, batch_size=1, batch_format="pyarrow", num_cpus=1
-    )
-    dataset.context.enable_progress_bars = False
-    keep_exceptions(dataset)
     there = n_rows - sum(min(PART_ROWS, n_rows - part * PART_ROWS) for part in todo)
     pace = Pace()
-    with unwrapped_errors(), streamed(dataset) as batches:
+    with made_of(blocks, make) as batches:
         watch(pace.progress("merging", n_rows, there=there))
         for batch in batches:
             made: list[Any] = batch["rows"].to_pylist()

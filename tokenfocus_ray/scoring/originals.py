@@ -6,6 +6,7 @@ the image where the manifest holds it; a path leads there too, and in tar shards
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -156,6 +157,12 @@ class Originals:
 
         def one(uri: Any) -> bytes | RowError:
             try:
+                if base is None and uri and "://" not in str(uri) and not os.path.isabs(str(uri)):
+                    raise ImageDecodeError(  # never from wherever this process happens to stand
+                        "image_missing",
+                        f"image {shown(uri)} has a relative path, and nothing says where it "
+                        f"starts; name the folder with --images",
+                    )
                 data, _ = original(None, uri, base, column=self.uri, confined=self.confined)
             except RowError as error:
                 return error

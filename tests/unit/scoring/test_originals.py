@@ -167,3 +167,22 @@ def test_nothing_leads_to_the_images(tmp_path: Path) -> None:
         assert str(caught.value) == message
     found = ScoredTable.open(scores, manifests=[str(tmp_path / "m")])
     assert read(found, 5) == {5: b"image 5"}
+
+
+def test_relative_paths_do_not_start_from_where_the_process_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of scores whose job wrote nothing down: an image of that name may be another one."""
+    scores = scored_manifest([listed(tmp_path / "m", range(2))], str(tmp_path / "s"))
+    (Path(scores) / "__job" / "run.json").unlink()
+    monkeypatch.chdir(tmp_path / "m")
+    scored = ScoredTable.open(scores)
+    rows = pa.concat_tables(scored.read(["image_path"])).slice(0, 1)
+    ((_, found),) = Originals.of(scored).read(rows.append_column(ROW, pa.array([0])))
+    assert isinstance(found, RowError)
+    assert (found.code, found.message) == (
+        "image_missing",
+        "image 'i/0.png' has a relative path, and nothing says where it starts; name the folder "
+        "with --images",
+    )
+    assert read(ScoredTable.open(scores, images=str(tmp_path / "m")), 0) == {0: b"image 0"}

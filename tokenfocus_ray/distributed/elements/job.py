@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import ray
 
 from tokenfocus_ray.datasets.sources import plan_source
 from tokenfocus_ray.datasets.units import Source
+from tokenfocus_ray.distributed.blocks import made_of
 from tokenfocus_ray.distributed.elements import files
 from tokenfocus_ray.distributed.elements.methods import Method, method_of
 from tokenfocus_ray.distributed.elements.summary import (
@@ -30,8 +29,7 @@ from tokenfocus_ray.distributed.elements.summary import (
 from tokenfocus_ray.distributed.elements.tasks import ReadPrompts, WriteRows, unit_table
 from tokenfocus_ray.distributed.layout import INPUT
 from tokenfocus_ray.distributed.output import Launch, OutputFolder, OutputKind
-from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
-from tokenfocus_ray.distributed.session import ray_session, streamed
+from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.elements.index import PromptIndex
 from tokenfocus_ray.elements.rows import check_form
 from tokenfocus_ray.errors import ManifestError
@@ -207,7 +205,7 @@ class _Run:
         store, lease, pace = self._store, self._launch.lease, Pace()
         blocks = [unit_table(unit) for unit in self._source.units]
         with PromptIndex() as index:
-            with _stages(blocks, ReadPrompts(light, self._replace), {"num_cpus": 1}) as found:
+            with made_of(blocks, ReadPrompts(light, self._replace)) as found:
                 for prompts in found:
                     index.add(prompts)
                     pace.count({"prompts": prompts.num_rows})
@@ -235,7 +233,7 @@ class _Run:
             self._say(f"{done:,} of {prompts:,} prompts are decomposed already")
         pace, pool = Pace(), self._how.pool(self._launch.lease)
         blocks = [pa.table({"chunk": [c]}) for c in todo]
-        with _stages(blocks, pool.stage, pool.options) as results:
+        with made_of(blocks, pool.stage, **pool.options) as results:
             self._tell(pace, prompts, done, "")
             for batch in results:
                 pool.account(batch)
@@ -253,7 +251,7 @@ class _Run:
         if not blocks:
             return
         write, pace = WriteRows(self._launch.lease, light, self._replace, chunk), Pace()
-        with _stages(blocks, write, {"num_cpus": 1}) as batches:
+        with made_of(blocks, write) as batches:
             for batch in batches:
                 pace.count({"rows": sum(_whole(batch["rows"]))})
                 self._watch(pace.progress("writing", self._source.n_rows))
@@ -262,20 +260,6 @@ class _Run:
 def _whole(column: Any) -> list[int]:
     values: list[int] = column.to_pylist()
     return values
-
-
-@contextmanager
-def _stages(
-    blocks: Sequence[pa.Table], stage: Any, options: Mapping[str, Any]
-) -> Iterator[Iterator[pa.Table]]:
-    """What a stage makes of blocks, one at a time; its errors are ours where they carry one."""
-    dataset = ray.data.from_arrow(list(blocks)).map_batches(
-        stage, batch_size=1, batch_format="pyarrow", **options
-    )
-    dataset.context.enable_progress_bars = False
-    keep_exceptions(dataset)
-    with unwrapped_errors(), streamed(dataset) as batches:
-        yield batches
 
 
 def _is_finished(store: Store, source: Source) -> bool:

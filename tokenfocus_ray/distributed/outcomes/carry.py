@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import pyarrow as pa
-import ray
 
 from tokenfocus_ray.datasets.scored import ScoredTable
+from tokenfocus_ray.distributed.blocks import made_of
 from tokenfocus_ray.distributed.layout import JOB
 from tokenfocus_ray.distributed.lease import Lease
-from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
-from tokenfocus_ray.distributed.session import ray_session, streamed
+from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.errors import OutputError, RowError
 from tokenfocus_ray.exports.webdataset import add_sample, image_ending, sample_key, shard_rows
 from tokenfocus_ray.progress import Pace, Watch
@@ -216,13 +215,8 @@ def _done(out: Store, kind: Kind) -> dict[int, tuple[int, int]]:
 
 def _run(make: Any, todo: list[int], there: int, watch: Watch) -> None:
     blocks: list[Any] = [pa.table({"run": [run]}) for run in todo]
-    dataset = ray.data.from_arrow(blocks).map_batches(
-        make, batch_size=1, batch_format="pyarrow", num_cpus=1
-    )
-    dataset.context.enable_progress_bars = False
-    keep_exceptions(dataset)
     pace, total, stage = Pace(), make.kept.n_rows, _STAGES[make.kind]
-    with unwrapped_errors(), streamed(dataset) as batches:
+    with made_of(blocks, make) as batches:
         watch(pace.progress(stage, total, unit="images", there=there))
         for batch in batches:
             made: list[Any] = batch["rows"].to_pylist()

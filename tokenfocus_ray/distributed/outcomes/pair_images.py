@@ -21,13 +21,12 @@ from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
+from tokenfocus_ray.distributed.blocks import made_of
 from tokenfocus_ray.distributed.layout import JOB, part_name
 from tokenfocus_ray.distributed.lease import Lease
 from tokenfocus_ray.distributed.outcomes.pair_files import FILE_RECORDS, TASK_PAIRS, file_name
-from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
-from tokenfocus_ray.distributed.session import ray_session, streamed
+from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.errors import JobError, RowError
 from tokenfocus_ray.exports.formats import FORMATS
 from tokenfocus_ray.progress import Pace, Watch
@@ -213,16 +212,10 @@ def write_images(make: WriteImages, n_pairs: int, watch: Watch) -> Counter[str]:
     size = parts_of_a_task(make.originals, len(todo))
     lists = [todo[at : at + size] for at in range(0, len(todo), size)]
     blocks: list[Any] = [pa.table({"parts": [own]}) for own in lists]
-    task: Any = make
     there = total.total()
     with ray_session():
-        dataset = ray.data.from_arrow(blocks).map_batches(
-            task, batch_size=1, batch_format="pyarrow", num_cpus=1
-        )
-        dataset.context.enable_progress_bars = False
-        keep_exceptions(dataset)
         pace = Pace()
-        with unwrapped_errors(), streamed(dataset) as batches:
+        with made_of(blocks, make) as batches:
             watch(pace.progress("writing", n_pairs, unit="pairs", there=there))
             for batch in batches:
                 texts: list[Any] = batch["counts"].to_pylist()

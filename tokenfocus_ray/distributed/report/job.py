@@ -15,10 +15,9 @@ from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-import ray
 
 from tokenfocus_ray.datasets.scored import ScoredTable
-from tokenfocus_ray.distributed.ray_errors import keep_exceptions, unwrapped_errors
+from tokenfocus_ray.distributed.blocks import made_of
 from tokenfocus_ray.distributed.report.tasks import (
     CompareRows,
     MakeCards,
@@ -29,7 +28,7 @@ from tokenfocus_ray.distributed.report.tasks import (
     ranges,
     unpacked,
 )
-from tokenfocus_ray.distributed.session import ray_session, streamed
+from tokenfocus_ray.distributed.session import ray_session
 from tokenfocus_ray.errors import ConfigError, ManifestError, OutputError
 from tokenfocus_ray.progress import Pace, Watch
 from tokenfocus_ray.report.agreement import agreement
@@ -232,14 +231,8 @@ def _cards(make: MakeCards, rows: Sequence[int], watch: Watch) -> list[dict[str,
 def _run(
     task: Any, blocks: Sequence[pa.Table], total: int, watch: Watch, stage: str = "reading"
 ) -> Iterator[pa.Table]:
-    each: Any = list(blocks)
-    dataset = ray.data.from_arrow(each).map_batches(
-        task, batch_size=1, batch_format="pyarrow", num_cpus=1
-    )
-    dataset.context.enable_progress_bars = False
-    keep_exceptions(dataset)
     pace = Pace()
-    with unwrapped_errors(), streamed(dataset) as tables:
+    with made_of(blocks, task) as tables:
         watch(pace.progress(stage, total))
         for table in tables:
             counts: list[Any] = table["rows"].to_pylist()
